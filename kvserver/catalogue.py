@@ -29,7 +29,7 @@ from typing import Any, Final
 
 from parser.summary import Position
 
-__all__ = ["MAX_PATTERNS", "Catalogue", "Entry"]
+__all__ = ["MAX_PATTERNS", "Catalogue", "Entry", "PatternError"]
 
 MAX_PATTERNS: Final = 10_000
 """Patterns kept unless the caller says otherwise."""
@@ -44,6 +44,10 @@ _KEPT_SHARE: Final = 100
 """A pattern with at least one in so many of all lines does not fold."""
 _ALIASES_PER_PATTERN: Final = 10
 """Folded ids remembered for each pattern of the bound; an id beyond is known no more."""
+
+
+class PatternError(ValueError):
+    """What came is not a map of patterns; the message says why."""
 
 
 @dataclass(slots=True)
@@ -91,16 +95,16 @@ class Catalogue:
                 be sixteen hexadecimal digits, a text a str. Missing trailing parts are empty.
 
         Raises:
-            ValueError: something is not a pattern; the message says what.
+            PatternError: something is not a pattern; the message says what.
         """
         if not isinstance(patterns, Mapping):
-            raise ValueError("patterns must be a map")
+            raise PatternError("patterns must be a map")
         return {_pattern_id(key): _entry(parts) for key, parts in patterns.items()}
 
     def merge(self, patterns: Mapping[Any, Any]) -> list[int]:
         """Add what a range of lines saw; return the ids that entered the catalogue just now.
 
-        All or nothing: raises ValueError as ``check`` does, before anything changes.
+        All or nothing: raises PatternError as ``check`` does, before anything changes.
         """
         new = []
         for key, seen in self.check(patterns).items():
@@ -224,9 +228,8 @@ class Catalogue:
                 if len(self._entries) <= goal:
                     return
                 if len(keys) > 1:
-                    if head == 0:
-                        keys = self._rarest(keys, len(self._entries) - goal + 1)
-                    self._fold_into(coarse, keys)
+                    over = len(self._entries) - goal + 1
+                    self._fold_into(coarse, self._rarest(keys, over) if head == 0 else keys)
 
     def _rarest(self, keys: list[int], n: int) -> list[int]:
         return sorted(keys, key=lambda key: (self._entries[key].count, key))[:n]
@@ -290,9 +293,9 @@ def _pattern_id(key: Any) -> int:
         try:
             key = int(key, 16)
         except ValueError:
-            raise ValueError("a pattern id is a number or hexadecimal digits") from None
+            raise PatternError("a pattern id is a number or hexadecimal digits") from None
     if type(key) is not int or not 0 < key <= _MAX_U64:
-        raise ValueError("a pattern id is an integer from 1 to 2^64-1")
+        raise PatternError("a pattern id is an integer from 1 to 2^64-1")
     return key
 
 
@@ -300,10 +303,16 @@ def _entry(parts: Any) -> Entry:
     if isinstance(parts, str | bytes):
         parts = [parts, 0]
     if not isinstance(parts, list | tuple) or not 1 <= len(parts) <= 6:
-        raise ValueError("a pattern is [text, count, first, last, example]")
-    text, count, first, last, example, folded = (*parts, *(0, None, None, b"", 0)[len(parts) - 1 :])
+        raise PatternError("a pattern is [text, count, first, last, example]")
+    missing: list[Any] = [0, None, None, b"", 0][len(parts) - 1 :]
+    text, count, first, last, example, folded = list(parts) + missing
     return Entry(
-        _bytes(text), _number(count), _position(first), _position(last), _bytes(example), folded
+        _bytes(text),
+        _number(count),
+        _position(first),
+        _position(last),
+        _bytes(example),
+        _number(folded),
     )
 
 
@@ -311,13 +320,13 @@ def _bytes(value: Any) -> bytes:
     if isinstance(value, str):
         value = value.encode("utf-8", "surrogateescape")
     if not isinstance(value, bytes):
-        raise ValueError("the text of a pattern must be text")
+        raise PatternError("the text of a pattern must be text")
     return value[:MAX_TEXT_BYTES]
 
 
 def _number(value: Any) -> int:
     if type(value) is not int or not 0 <= value <= _MAX_U64:
-        raise ValueError("a count is an integer from 0 to 2^64-1")
+        raise PatternError("a count is an integer from 0 to 2^64-1")
     return value
 
 
@@ -325,8 +334,8 @@ def _position(value: Any) -> Position | None:
     if value is None:
         return None
     if not isinstance(value, list | tuple) or len(value) != 3:
-        raise ValueError("a position is [epoch ms or nil, source id, offset]")
+        raise PatternError("a position is [epoch ms or nil, source id, offset]")
     ms, source, offset = value
     if ms is not None and (type(ms) is not int or not -(2**63) <= ms < 2**63):
-        raise ValueError("a time is in milliseconds")
+        raise PatternError("a time is in milliseconds")
     return ms, _number(source), _number(offset)
