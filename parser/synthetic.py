@@ -371,7 +371,8 @@ _SYSLOG: Final[list[tuple[float, bytes]]] = [
     (
         4,
         (
-            b"kernel: [%(port)d.%(pid)06d] TCP: request_sock_TCP: Possible SYN flooding on port 443."
+        now = _START + timedelta(seconds=second)
+        stamp = now.strftime('{"time": "%Y-%m-%dT%H:%M:%S.').encode()
             b" Sending cookies."
         ),
     ),
