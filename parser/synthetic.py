@@ -117,99 +117,68 @@ def _weighted(random: Random, weights: list[float]) -> Callable[[], int]:
 
 # ------------------------------------------------------------------------------------------ HDFS
 
-_P: Final = b"dfs.DataNode$PacketResponder: "
-_N: Final = b"dfs.FSNamesystem: BLOCK* NameSystem."
-
-_WRITTEN: Final = b"\n".join(
-    [
-        b"%(nn)d INFO " + _N + b"allocateBlock: %(path)b. blk_%(id)d",
-        (
-            b"%(t0)d INFO dfs.DataNode$DataXceiver: Receiving block blk_%(id)d"
-            b" src: /%(a)b:%(p0)d dest: /%(a)b:50010"
-        ),
-        (
-            b"%(t1)d INFO dfs.DataNode$DataXceiver: Receiving block blk_%(id)d"
-            b" src: /%(a)b:%(p1)d dest: /%(b)b:50010"
-        ),
-        (
-            b"%(t2)d INFO dfs.DataNode$DataXceiver: Receiving block blk_%(id)d"
-            b" src: /%(b)b:%(p2)d dest: /%(c)b:50010"
-        ),
-        b"%(t2)d INFO " + _P + b"Received block blk_%(id)d of size %(size)d from /%(b)b",
-        b"%(t2)d INFO " + _P + b"PacketResponder 0 for block blk_%(id)d terminating",
-        b"%(nn)d INFO " + _N + b"addStoredBlock: blockMap updated:"
-        b" %(c)b:50010 is added to blk_%(id)d size %(size)d",
-        b"%(t1)d INFO " + _P + b"Received block blk_%(id)d of size %(size)d from /%(a)b",
-        b"%(t1)d INFO " + _P + b"PacketResponder 1 for block blk_%(id)d terminating",
-        b"%(nn)d INFO " + _N + b"addStoredBlock: blockMap updated:"
-        b" %(b)b:50010 is added to blk_%(id)d size %(size)d",
-        b"%(t0)d INFO " + _P + b"Received block blk_%(id)d of size %(size)d from /%(a)b",
-        b"%(t0)d INFO " + _P + b"PacketResponder 2 for block blk_%(id)d terminating",
-        b"%(nn)d INFO " + _N + b"addStoredBlock: blockMap updated:"
-        b" %(a)b:50010 is added to blk_%(id)d size %(size)d",
-    ]
-)
-_SERVED: Final = (
-    b"%(t3)d INFO dfs.DataNode$DataXceiver: %(b)b:50010 Served block blk_%(id)d to /%(d)b"
-)
-_VERIFIED: Final = b"%(t4)d INFO dfs.DataBlockScanner: Verification succeeded for blk_%(id)d"
-_REFUSED: Final = (
-    b"%(t3)d WARN dfs.DataNode$DataXceiver: %(c)b:50010:Got exception while serving"
-    b" blk_%(id)d to /%(d)b:"
-)
-_DELETED: Final = b"\n".join(
-    [b"%(nn)d INFO " + _N + b"delete: blk_%(id)d is added to invalidSet of %(b)b:50010"]
-    + [
-        (
-            b"%(t4)d INFO dfs.FSDataset: Deleting block blk_%(id)d file"
-            b" /mnt/hadoop/dfs/data/current/subdir%(sub)d/blk_%(id)d"
-        )
-    ]
-    * 3
-)
-_COPIED: Final = b"\n".join(
-    [
-        (
-            b"%(nn)d INFO dfs.FSNamesystem: BLOCK* ask %(a)b:50010 to replicate blk_%(id)d"
-            b" to datanode(s) %(d)b:50010"
-        ),
-        (
-            b"%(t3)d INFO dfs.DataNode: %(a)b:50010 Starting thread to transfer block blk_%(id)d"
-            b" to %(d)b:50010"
-        ),
-        (
-            b"%(t3)d INFO dfs.DataNode$DataTransfer: %(a)b:50010:Transmitted block blk_%(id)d"
-            b" to /%(d)b:50010"
-        ),
-    ]
-)
-_REDUNDANT: Final = (
-    b"%(nn)d WARN " + _N + b"addStoredBlock: Redundant addStoredBlock request received for"
-    b" blk_%(id)d on %(c)b:50010 size %(size)d"
-)
-_LATE: Final = (
-    b"%(nn)d WARN dfs.PendingReplicationBlocks: PendingReplicationMonitor timed out block"
-    b" blk_%(id)d"
-)
-_BROKEN: Final = (
-    b"%(t1)d ERROR dfs.DataNode$DataXceiver: %(b)b:50010:DataXceiver: java.io.IOException:"
-    b" Block blk_%(id)d is valid, and cannot be written to."
-)
+_WRITTEN: Final = b"""
+%(nn)d INFO dfs.FSNamesystem: BLOCK* NameSystem.allocateBlock: %(path)b. blk_%(id)d
+%(t0)d INFO dfs.DataNode$DataXceiver: Receiving block blk_%(id)d \
+src: /%(a)b:%(p0)d dest: /%(a)b:50010
+%(t1)d INFO dfs.DataNode$DataXceiver: Receiving block blk_%(id)d \
+src: /%(a)b:%(p1)d dest: /%(b)b:50010
+%(t2)d INFO dfs.DataNode$DataXceiver: Receiving block blk_%(id)d \
+src: /%(b)b:%(p2)d dest: /%(c)b:50010
+%(t2)d INFO dfs.DataNode$PacketResponder: Received block blk_%(id)d of size %(size)d from /%(b)b
+%(t2)d INFO dfs.DataNode$PacketResponder: PacketResponder 0 for block blk_%(id)d terminating
+%(nn)d INFO dfs.FSNamesystem: BLOCK* NameSystem.addStoredBlock: blockMap updated: \
+%(c)b:50010 is added to blk_%(id)d size %(size)d
+%(t1)d INFO dfs.DataNode$PacketResponder: Received block blk_%(id)d of size %(size)d from /%(a)b
+%(t1)d INFO dfs.DataNode$PacketResponder: PacketResponder 1 for block blk_%(id)d terminating
+%(nn)d INFO dfs.FSNamesystem: BLOCK* NameSystem.addStoredBlock: blockMap updated: \
+%(b)b:50010 is added to blk_%(id)d size %(size)d
+%(t0)d INFO dfs.DataNode$PacketResponder: Received block blk_%(id)d of size %(size)d from /%(a)b
+%(t0)d INFO dfs.DataNode$PacketResponder: PacketResponder 2 for block blk_%(id)d terminating
+%(nn)d INFO dfs.FSNamesystem: BLOCK* NameSystem.addStoredBlock: blockMap updated: \
+%(a)b:50010 is added to blk_%(id)d size %(size)d"""
+_SERVED: Final = b"""
+%(t3)d INFO dfs.DataNode$DataXceiver: %(b)b:50010 Served block blk_%(id)d to /%(d)b"""
+_VERIFIED: Final = b"""
+%(t4)d INFO dfs.DataBlockScanner: Verification succeeded for blk_%(id)d"""
+_REFUSED: Final = b"""
+%(t3)d WARN dfs.DataNode$DataXceiver: %(c)b:50010:Got exception while serving blk_%(id)d \
+to /%(d)b:"""
+_DELETED: Final = b"""
+%(nn)d INFO dfs.FSNamesystem: BLOCK* NameSystem.delete: blk_%(id)d is added to \
+invalidSet of %(b)b:50010
+%(t4)d INFO dfs.FSDataset: Deleting block blk_%(id)d file \
+/mnt/hadoop/dfs/data/current/subdir%(sub)d/blk_%(id)d
+%(t1)d INFO dfs.FSDataset: Deleting block blk_%(id)d file \
+/mnt/hadoop/dfs/data/current/blk_%(id)d
+%(t2)d INFO dfs.FSDataset: Deleting block blk_%(id)d file \
+/mnt/hadoop/dfs/data/current/subdir%(sub)d/subdir%(nn)d/blk_%(id)d"""
+_COPIED: Final = b"""
+%(nn)d INFO dfs.FSNamesystem: BLOCK* ask %(a)b:50010 to replicate blk_%(id)d \
+to datanode(s) %(d)b:50010
+%(t3)d INFO dfs.DataNode: %(a)b:50010 Starting thread to transfer block blk_%(id)d to %(d)b:50010
+%(t3)d INFO dfs.DataNode$DataTransfer: %(a)b:50010:Transmitted block blk_%(id)d to /%(d)b:50010"""
+_REDUNDANT: Final = b"""
+%(nn)d WARN dfs.FSNamesystem: BLOCK* NameSystem.addStoredBlock: Redundant addStoredBlock request \
+received for blk_%(id)d on %(c)b:50010 size %(size)d"""
+_LATE: Final = b"""
+%(nn)d WARN dfs.PendingReplicationBlocks: PendingReplicationMonitor timed out block blk_%(id)d"""
+_BROKEN: Final = b"""
+%(t1)d ERROR dfs.DataNode$DataXceiver: %(b)b:50010:DataXceiver: java.io.IOException: \
+Block blk_%(id)d is valid, and cannot be written to."""
 
 _STORIES: Final[list[tuple[float, bytes]]] = [
-    (26, b"\n".join([_WRITTEN, _VERIFIED, _DELETED])),
-    (28, b"\n".join([_WRITTEN, _SERVED, _SERVED, _VERIFIED, _DELETED])),
-    (17, b"\n".join([_WRITTEN, _SERVED, _SERVED, _SERVED, _REFUSED, _DELETED])),
-    (9, b"\n".join([_WRITTEN, _SERVED, _VERIFIED])),
+    (26, _WRITTEN + _VERIFIED + _DELETED),
+    (28, _WRITTEN + _SERVED + _SERVED + _VERIFIED + _DELETED),
+    (17, _WRITTEN + _SERVED + _SERVED + _SERVED + _REFUSED + _DELETED),
+    (9, _WRITTEN + _SERVED + _VERIFIED),
     (8, _WRITTEN),
-    (7, b"\n".join([_WRITTEN, _COPIED, _SERVED, _VERIFIED, _DELETED])),
-    (3, b"\n".join([_WRITTEN, _REDUNDANT, _VERIFIED, _DELETED])),
-    (1.3, b"\n".join([_WRITTEN, _LATE, _COPIED, _SERVED, _REFUSED, _VERIFIED, _DELETED])),
-    (0.4, b"\n".join([_WRITTEN, _BROKEN, _VERIFIED])),
+    (7, _WRITTEN + _COPIED + _SERVED + _VERIFIED + _DELETED),
+    (3, _WRITTEN + _REDUNDANT + _VERIFIED + _DELETED),
+    (1.3, _WRITTEN + _LATE + _COPIED + _SERVED + _REFUSED + _VERIFIED + _DELETED),
+    (0.4, _WRITTEN + _BROKEN + _VERIFIED),
 ]
-_FIRST_STORY: Final = b"\n".join(
-    [_WRITTEN, _SERVED, _REFUSED, _SERVED, _COPIED, _VERIFIED, _DELETED]
-)
+_FIRST_STORY: Final = _WRITTEN + _SERVED + _REFUSED + _SERVED + _COPIED + _VERIFIED + _DELETED
 
 _WHEEL_S: Final = 1024
 """A story ends within this many seconds."""
@@ -253,7 +222,7 @@ def _hdfs(random: Random) -> _Seconds:
                 b"path": b"/user/root/rand%d/_temporary/_task_200811092030_%04d_m_%06d_0/part-%05d"
                 % (port & 7, port >> 16 & 15, blocks % 2000, blocks % 2000),
             }
-            for line, delay in zip(told.split(b"\n"), paces[bits(9)], strict=False):
+            for line, delay in zip(told[1:].split(b"\n"), paces[bits(9)], strict=False):
                 wheel[(second + delay) % _WHEEL_S].append(line)
             blocks += 1
         now = wheel[second % _WHEEL_S]
@@ -322,69 +291,46 @@ def _combined(random: Random) -> _Seconds:
 
 
 _REFERRERS: Final = [b"-", b"-", b"https://www.example.com/", b"https://search.example.org/?q=kv"]
-_AGENTS: Final = [
-    b"Mozilla/5.0 (X11; Linux x86_64; rv:128.0) Gecko/20100101 Firefox/128.0",
-    (
-        b"Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko)"
-        b" Chrome/126.0.0.0 Safari/537.36"
-    ),
-    (
-        b"Mozilla/5.0 (iPhone; CPU iPhone OS 17_5 like Mac OS X) AppleWebKit/605.1.15"
-        b" (KHTML, like Gecko) Version/17.5 Mobile/15E148 Safari/604.1"
-    ),
-    b"curl/8.8.0",
-    b"Mozilla/5.0 (compatible; ExampleBot/2.1; +http://bot.example.com/)",
-]
+_AGENTS: Final = b"""\
+Mozilla/5.0 (X11; Linux x86_64; rv:128.0) Gecko/20100101 Firefox/128.0
+Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) \
+Chrome/126.0.0.0 Safari/537.36
+Mozilla/5.0 (iPhone; CPU iPhone OS 17_5 like Mac OS X) AppleWebKit/605.1.15 \
+(KHTML, like Gecko) Version/17.5 Mobile/15E148 Safari/604.1
+curl/8.8.0
+Mozilla/5.0 (compatible; ExampleBot/2.1; +http://bot.example.com/)
+""".splitlines()
 
 
 # ---------------------------------------------------------------------------------------- syslog
 
-_SYSLOG: Final[list[tuple[float, bytes]]] = [
-    (
-        20,
-        (
-            b"sshd[%(pid)d]: Failed password for invalid user %(user)b from %(ip)b port"
-            b" %(port)d ssh2"
-        ),
-    ),
-    (14, b"sshd[%(pid)d]: Failed password for root from %(ip)b port %(port)d ssh2"),
-    (10, b"sshd[%(pid)d]: Invalid user %(user)b from %(ip)b"),
-    (
-        10,
-        (
-            b"sshd[%(pid)d]: pam_unix(sshd:auth): authentication failure; logname= uid=0 euid=0"
-            b" tty=ssh ruser= rhost=%(ip)b"
-        ),
-    ),
-    (9, b"sshd[%(pid)d]: Received disconnect from %(ip)b: 11: Bye Bye [preauth]"),
-    (5, b"sshd[%(pid)d]: Accepted publickey for deploy from %(ip)b port %(port)d ssh2"),
-    (5, b"sshd[%(pid)d]: pam_unix(sshd:session): session opened for user deploy by (uid=0)"),
-    (12, b"CRON[%(pid)d]: (root) CMD (cd / && run-parts --report /etc/cron.hourly)"),
-    (6, b"systemd[1]: Started Session %(port)d of user deploy."),
-    (
-        3,
-        (
-            b"kernel: [%(port)d.%(pid)06d] Out of memory: Kill process %(pid)d (java) score 871 or"
-            b" sacrifice child"
-        ),
-    ),
-    (
-        4,
-        (
-        now = _START + timedelta(seconds=second)
-        stamp = now.strftime('{"time": "%Y-%m-%dT%H:%M:%S.').encode()
-            b" Sending cookies."
-        ),
-    ),
-    (2, b"ntpd[812]: synchronized to %(ip)b, stratum 2"),
-]
+_SYSLOG: Final = b"""\
+20 sshd[%(pid)d]: Failed password for invalid user %(user)b from %(ip)b port %(port)d ssh2
+14 sshd[%(pid)d]: Failed password for root from %(ip)b port %(port)d ssh2
+10 sshd[%(pid)d]: Invalid user %(user)b from %(ip)b
+10 sshd[%(pid)d]: pam_unix(sshd:auth): authentication failure; logname= uid=0 euid=0 tty=ssh \
+ruser= rhost=%(ip)b
+9 sshd[%(pid)d]: Received disconnect from %(ip)b: 11: Bye Bye [preauth]
+5 sshd[%(pid)d]: Accepted publickey for deploy from %(ip)b port %(port)d ssh2
+5 sshd[%(pid)d]: pam_unix(sshd:session): session opened for user deploy by (uid=0)
+12 CRON[%(pid)d]: (root) CMD (cd / && run-parts --report /etc/cron.hourly)
+6 systemd[1]: Started Session %(port)d of user deploy.
+3 kernel: [%(port)d.%(pid)06d] Out of memory: Kill process %(pid)d (java) score 871 or \
+sacrifice child
+4 kernel: [%(port)d.%(pid)06d] TCP: request_sock_TCP: Possible SYN flooding on port 443. \
+Sending cookies.
+2 ntpd[812]: synchronized to %(ip)b, stratum 2
+"""
+"""How often, of a hundred, and what."""
+
 _USERS: Final = [b"admin", b"test", b"oracle", b"webmaster", b"guest", b"pi", b"ubuntu", b"git"]
 
 
 def _syslog(random: Random) -> _Seconds:
     draw, bits = random.random, random.getrandbits
     addresses = [b"%d.%d.%d.%d" % (bits(7) + 60, bits(8), bits(8), bits(8)) for _ in range(1500)]
-    pick = _weighted(random, [weight for weight, _ in _SYSLOG])
+    said = [line.split(b" ", 1) for line in _SYSLOG.splitlines()]
+    pick = _weighted(random, [float(weight) for weight, _ in said])
     ready = 0.0
     for second, load in enumerate(_load(random)):
         ready += 6 * load
@@ -395,7 +341,7 @@ def _syslog(random: Random) -> _Seconds:
         told = []
         for _ in range(batch):
             number = bits(30)
-            text = _SYSLOG[pick()][1] % {
+            text = said[pick()][1] % {
                 b"pid": 1000 + (number & 32767),
                 b"user": _USERS[number >> 15 & 7],
                 b"ip": addresses[int(draw() ** 2 * 1500)],

@@ -47,7 +47,7 @@ def test_a_shorter_log_is_the_beginning_of_a_longer_one(kind: str) -> None:
 @pytest.mark.parametrize(
     ("kind", "digest"),
     [
-        ("hdfs", "56147edfdb613f51"),
+        ("hdfs", "912dc312245b5de3"),
         ("combined", "4096d8c9c2c37abe"),
         ("syslog", "8f22def8734da0bb"),
         ("json", "156ae65e8b6ff658"),
