@@ -7,6 +7,25 @@ class KvserverError(Exception):
     """Root of the tree."""
 
 
+class CommandError(KvserverError):
+    """A client asked for something that cannot be done; ``text`` is the error reply.
+
+    The text starts with its kind (``ERR``, ``WRONGTYPE`` …) and holds no line end.
+    """
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.text = text
+
+
+class ProtocolError(KvserverError):
+    """The bytes a client sent are no request; the connection ends after the reply."""
+
+
+class ConfigError(KvserverError):
+    """An option has a value that makes no sense; the message names the option."""
+
+
 class JournalError(KvserverError):
     """The data directory cannot be used, or no longer; the text is one line for a person."""
 
