@@ -2,8 +2,8 @@ r"""Masking: what of a message is its pattern, and what are values.
 
 ``mask`` is one fixed rule for every log. Guarantees: it depends on the message alone, so the same
 line has the same pattern on every machine, in any order, after any restart; it needs one pass from
-left to right with a state of constant size; masking a pattern again changes nothing (but for cutting
-one that has grown beyond the limit below).
+left to right with a state of constant size. Masking a pattern again changes
+nothing (except that one which has grown beyond the limit is cut).
 
 The rule, over bytes
 --------------------
