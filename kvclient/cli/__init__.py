@@ -1,0 +1,53 @@
+"""``kvcli``. A command's module is imported only when the command runs, so that each starts fast.
+
+To add a command: write it in a module here and add its line to ``LAZY``.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Final
+
+import click
+
+from kvclient.cli._common import LazyGroup, Settings, shared_options
+
+__all__ = ["LAZY", "cli", "main"]
+
+LAZY: Final = {
+    # talk to the store
+    "ping": "kvclient.cli.store:ping",
+    "get": "kvclient.cli.keys:get",
+    "set": "kvclient.cli.keys:set_",
+    "delete": "kvclient.cli.keys:delete",
+    "ttl": "kvclient.cli.keys:ttl",
+    "expire": "kvclient.cli.keys:expire",
+    "persist": "kvclient.cli.keys:persist",
+    "keys": "kvclient.cli.keys:keys",
+    "scan": "kvclient.cli.keys:scan",
+    "stats": "kvclient.cli.store:stats",
+    "clear": "kvclient.cli.store:clear",
+    "raw": "kvclient.cli.store:raw",
+}
+"""Name of a command -> ``"module:attribute"``."""
+
+
+@click.group(
+    cls=LazyGroup,
+    lazy=LAZY,
+    params=shared_options(hidden=False),
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+@click.version_option(package_name="kvstore", prog_name="kvcli")
+@click.pass_context
+def cli(ctx: click.Context) -> None:
+    """Look into logs, and into the store that keeps one summary for each thing in them."""
+    ctx.ensure_object(Settings)
+
+
+def main() -> None:
+    """Run ``kvcli``."""
+    try:
+        cli.main(prog_name="kvcli")
+    except KeyboardInterrupt:
+        sys.exit(130)

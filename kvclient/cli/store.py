@@ -1,0 +1,152 @@
+"""Commands about the whole store: ping, stats, clear, raw."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import click
+
+from kvclient.cli._common import (
+    Settings,
+    bytes_as_json,
+    echo_json,
+    fail,
+    open_client,
+    pass_settings,
+    shown,
+    table,
+)
+from kvclient.errors import ReplyError
+
+__all__ = ["clear", "ping", "raw", "stats"]
+
+
+@click.command()
+@pass_settings
+def ping(settings: Settings) -> None:
+    """Ask the server for a sign of life."""
+    with open_client(settings) as client:
+        client.ping()
+        started_s = time.perf_counter()
+        answer = client.ping()
+        took_ms = (time.perf_counter() - started_s) * 1000
+    if settings.json:
+        echo_json({"reply": answer, "ms": round(took_ms, 3)})
+    else:
+        click.echo(answer)
+
+
+@click.command()
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@pass_settings
+def clear(settings: Settings, yes: bool) -> None:
+    """Remove every key, and what is known of every log."""
+    with open_client(settings) as client:
+        n = client.size()
+        if not yes:
+            question = f"Remove all {n:,} keys from {settings.address}?"
+            click.confirm(question, abort=True, err=True)
+        client.clear()
+    if settings.json:
+        echo_json({"removed": n})
+    else:
+        click.echo(f"removed {n:,} keys")
+
+
+@click.command()
+@pass_settings
+def stats(settings: Settings) -> None:
+    """Show the server's figures."""
+    with open_client(settings) as client:
+        figures = client.stats()
+    if settings.for_people:
+        table(_flat(figures), ["figure", "value"], right=["value"])
+    else:
+        echo_json(figures)
+
+
+def _flat(figures: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    rows: list[tuple[str, Any]] = []
+    for name, value in figures.items():
+        if isinstance(value, dict):
+            rows += _flat(value, f"{prefix}{name}.")
+        else:
+            rows.append((f"{prefix}{name}", value))
+    return rows
+
+
+@click.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
+@click.argument("words", metavar="COMMAND [ARGUMENT]...", nargs=-1, required=True)
+@pass_settings
+def raw(settings: Settings, words: tuple[str, ...]) -> None:
+    """Send any command and show the reply as it is."""
+    with open_client(settings) as client:
+        try:
+            reply = client.execute(*words)
+        except ReplyError as error:
+            fail(f"(error) {error.message}")
+    if settings.json:
+        echo_json(as_json(reply))
+    else:
+        for line in reply_lines(reply):
+            click.echo(line)
+
+
+def as_json(reply: Any) -> Any:
+    """Return a reply as JSON can hold it."""
+    if isinstance(reply, bytes):
+        return bytes_as_json(reply)
+    if isinstance(reply, list):
+        return [as_json(part) for part in reply]
+    if isinstance(reply, dict):
+        return {_name(name): as_json(value) for name, value in reply.items()}
+    if isinstance(reply, ReplyError):
+        return {"error": reply.message}
+    return reply
+
+
+def _name(name: Any) -> str:
+    return shown(name) if isinstance(name, str | bytes) else str(name)
+
+
+def reply_lines(reply: Any, indent: str = "") -> list[str]:
+    """Return a reply the way redis-cli shows it to people."""
+    if isinstance(reply, dict):
+        if not reply:
+            return [f"{indent}(empty map)"]
+        return _numbered(
+            [
+                [_name(name) + " => " + lines[0].lstrip(), *lines[1:]]
+                for name, lines in (
+                    (name, reply_lines(value, indent + "   ")) for name, value in reply.items()
+                )
+            ],
+            indent,
+            "#",
+        )
+    if isinstance(reply, list):
+        if not reply:
+            return [f"{indent}(empty list)"]
+        return _numbered([reply_lines(part, indent + "   ") for part in reply], indent, ")")
+    return [indent + _scalar(reply)]
+
+
+def _numbered(parts: list[list[str]], indent: str, mark: str) -> list[str]:
+    lines: list[str] = []
+    for number, part in enumerate(parts, 1):
+        lines.append(f"{indent}{number}{mark} {part[0].lstrip()}")
+        lines += part[1:]
+    return lines
+
+
+def _scalar(reply: Any) -> str:
+    if reply is None:
+        return "(nil)"
+    if isinstance(reply, bool):
+        return f"({str(reply).lower()})"
+    if isinstance(reply, int):
+        return f"(integer) {reply}"
+    if isinstance(reply, ReplyError):
+        return f"(error) {reply.message}"
+    return shown(reply) if isinstance(reply, str | bytes) else str(reply)
