@@ -32,8 +32,6 @@ def byte_with_bit(value: bytes, offset: int, bit: int) -> int:
 
 def clip_range(start: int, end: int, length: int) -> tuple[int, int] | None:
     """Turn a range with negative indexes into one inside ``length``; None when it is empty."""
-    if start < 0 and end < 0 and start > end:
-        return None
     if start < 0:
         start = max(start + length, 0)
     if end < 0:
