@@ -1,0 +1,148 @@
+"""The record: what the journal's files are made of. Pure functions on bytes.
+
+::
+
+    header   magic+version 4 bytes | body length u32 | sequence number u64 | CRC of the body u32
+             | CRC of the 20 bytes before, started from the file's id u32              (big endian)
+    body     one msgpack array of effects; an effect is an array that begins with the name of its
+             operation
+
+A closed file ends with a footer, which is a record with a magic of its own and the body
+``[records, last sequence number, chain]`` plus, in a base, where each partition begins. *Chain*
+is the CRC over the headers of all records in order: a header holds the CRC of its body, so the
+chain covers every byte of the file without reading the bodies twice.
+
+Why so much for a header: a frame of length and body CRC alone takes a damaged length for a torn
+tail and silently drops everything behind it. The header has its own CRC, so a length can be
+trusted before it is used; the id of the file goes into that CRC, so records of another file never
+fit; the sequence number shows what was dropped, repeated or swapped.
+
+`decode_body` bounds what it makes of hostile bytes with a good CRC: no extension types, no
+container larger than the body could hold, nesting limited by the C decoder, nothing behind the
+array.
+"""
+
+from __future__ import annotations
+
+from struct import Struct
+from typing import Any, NamedTuple
+from zlib import crc32
+
+import msgpack
+
+from kvserver.errors import RecordError
+
+MAGIC = b"kvj\x01"
+FOOTER_MAGIC = b"kvf\x01"
+HEADER = Struct(">4sIQII")
+HEADER_BYTES = HEADER.size
+CHECKED_BYTES = HEADER_BYTES - 4
+"""How much of the header its own CRC covers."""
+MAX_BODY_BYTES = (1 << 32) - 1
+MAX_ELEMENTS = 1 << 22
+"""In one array or map of a body: far above what a turn of the server makes, far below what could
+hurt."""
+
+_CHECKED = Struct(">4sIQI")
+_CRC = Struct(">I")
+
+Effect = list[Any]
+
+
+class Header(NamedTuple):
+    """A header whose own CRC was right."""
+
+    magic: bytes
+    length: int
+    sequence: int
+    body_crc: int
+
+
+class Footer(NamedTuple):
+    """What a closed file says about itself."""
+
+    records: int
+    last: int
+    chain: int
+    partitions: list[tuple[int, int]]
+    """Of a base: (offset of the partition's first record, number of records), in order."""
+
+
+def seed_of(file_id: int) -> int:
+    """Return what the header CRCs of a file start from."""
+    return crc32(file_id.to_bytes(8, "big"))
+
+
+def encode_header(body: bytes, sequence: int, seed: int, magic: bytes = MAGIC) -> bytes:
+    """Return the header that goes before ``body``."""
+    checked = _CHECKED.pack(magic, len(body), sequence, crc32(body))
+    return checked + _CRC.pack(crc32(checked, seed))
+
+
+def decode_header(data: bytes, offset: int, seed: int) -> Header | None:
+    """Return the header at ``offset``, or None when its CRC or magic is wrong."""
+    magic, length, sequence, body_crc, own_crc = HEADER.unpack_from(data, offset)
+    if crc32(data[offset : offset + CHECKED_BYTES], seed) != own_crc:
+        return None
+    if magic not in {MAGIC, FOOTER_MAGIC}:
+        return None
+    return Header(magic, length, sequence, body_crc)
+
+
+def encode_body(effects: list[Effect]) -> bytes:
+    """Pack effects; the writer has a faster way for the turns of the server."""
+    body: bytes = msgpack.packb(effects)
+    return body
+
+
+def decode_body(body: bytes) -> list[Effect]:
+    """Return the effects of a record.
+
+    Raises:
+        RecordError: the body is not an array of effects, whatever else it is.
+    """
+    try:
+        effects = msgpack.unpackb(
+            body,
+            max_ext_len=0,
+            max_array_len=MAX_ELEMENTS,
+            max_map_len=MAX_ELEMENTS,
+            strict_map_key=False,
+        )
+    except (ValueError, TypeError, MemoryError) as error:  # TypeError: a map with an unhashable key
+        raise RecordError(
+            f"body cannot be decoded ({str(error)[:80] or type(error).__name__})"
+        ) from error
+    if not isinstance(effects, list):
+        raise RecordError("body is not an array of effects")
+    if effects and set(map(type, effects)) != {list}:
+        raise RecordError("an effect is not an array")
+    if not all(effects):
+        raise RecordError("an effect is empty")
+    return effects
+
+
+def encode_footer(footer: Footer, sequence: int, seed: int) -> bytes:
+    """Return the whole footer record; ``sequence`` follows that of the last record."""
+    fields: list[Any] = [footer.records, footer.last, footer.chain]
+    if footer.partitions:
+        fields.append(footer.partitions)
+    body: bytes = msgpack.packb(fields)
+    return encode_header(body, sequence, seed, FOOTER_MAGIC) + body
+
+
+def decode_footer(body: bytes) -> Footer:
+    """Return what a footer's body says.
+
+    Raises:
+        RecordError: it is not the body of a footer.
+    """
+    try:
+        fields = msgpack.unpackb(body, max_ext_len=0, use_list=False)
+        records, last, chain, *rest = fields
+        partitions = [(int(offset), int(count)) for offset, count in rest[0]] if rest else []
+        if len(rest) > 1 or not all(isinstance(n, int) for n in (records, last, chain)):
+            raise RecordError("footer has unknown fields")
+        return Footer(records, last, chain, partitions)
+    except (ValueError, TypeError) as error:
+        raise RecordError("footer cannot be decoded") from error

@@ -1,0 +1,89 @@
+"""The journal's life beside the reactor: syncs in time, rotates, heals, and says when to wait.
+
+`JournalService.run` is one task of the server's nursery. It touches the disk in worker threads
+only, except for `Journal.retry`, which is one write. When the device fails, `JournalFailedError`
+leaves `run` (or `commit`), and the server stops with exit status 74.
+"""
+
+from __future__ import annotations
+
+import logging
+
+import trio
+
+from kvserver.errors import JournalFailedError
+from kvserver.journal.writer import Journal
+
+log = logging.getLogger("kvserver.journal")
+
+TICK_S = 0.1
+
+
+class JournalService:
+    """Keeps one open journal in shape."""
+
+    def __init__(self, journal: Journal):
+        self.journal = journal
+        self.held = 0
+        """How often replies had to wait for a slow device under everysec."""
+        self._wake = trio.Event()
+        self._synced = trio.Event()
+
+    async def run(self) -> None:
+        """Sync, rotate and heal until cancelled; the journal stays open.
+
+        Cancelling waits for the system call under way and loses nothing.
+
+        Raises:
+            JournalFailedError: the device failed.
+        """
+        journal = self.journal
+        while True:
+            with trio.move_on_after(TICK_S):
+                await self._wake.wait()
+            self._wake = trio.Event()
+            if journal.failed is not None:
+                raise JournalFailedError(journal.failed)
+            if journal.pending:
+                self._heal()
+            if journal.sync_due:
+                await trio.to_thread.run_sync(journal.sync)
+                synced, self._synced = self._synced, trio.Event()
+                synced.set()
+            if journal.needs_maintenance:
+                await trio.to_thread.run_sync(journal.maintain)
+            journal.rotate_if_needed()
+
+    async def commit(self) -> None:
+        """Return when the replies of what was appended may leave.
+
+        Under ``always`` that is after a sync of its own; under ``everysec`` at once, unless the
+        device is so slow that the promised window would grow. Cancelling is safe, but then
+        nothing may be acknowledged.
+
+        Raises:
+            JournalFailedError: the device failed; the answer to every waiting client is an error.
+        """
+        journal = self.journal
+        if journal.fsync == "always":
+            if journal.unsynced_bytes:
+                await trio.to_thread.run_sync(journal.sync)
+        elif journal.must_hold:
+            self.held += 1
+            while journal.must_hold:
+                self._wake.set()
+                with trio.move_on_after(TICK_S):
+                    await self._synced.wait()
+                if journal.failed is not None:
+                    raise JournalFailedError(journal.failed)
+
+    @property
+    def must_commit(self) -> bool:
+        """Whether `commit` would wait; asking costs next to nothing, once a turn."""
+        return self.journal.fsync == "always" or self.journal.must_hold
+
+    def _heal(self) -> None:
+        journal = self.journal
+        count = journal.pending
+        if journal.retry():
+            log.warning("journal writable again, %d records caught up", count)

@@ -1,0 +1,436 @@
+"""The open journal: one record a call, and an honest word about what is durable.
+
+`Journal.append` is called by the server's one task, after the effects were applied in memory and
+before the replies leave. `Journal.sync` and `Journal.maintain` may take long and are called in a
+worker thread, one of them at a time (`service` does it); everything they share with `append` is a
+single attribute written by one side.
+
+What can go wrong, and what is done:
+
+- no space (ENOSPC, EFBIG, EDQUOT, or a short write): the file is cut back to the last whole
+  record, the record is kept in memory, and `readonly_reason` says so. Every further record is
+  kept behind it. `retry` writes them once there is space; then the journal is whole again and
+  nothing was lost or reordered;
+- a failed fsync, or any other error of a write: the device cannot be trusted any more, the kernel
+  may have dropped the pages. It is never tried again: `failed` is set, every later call raises
+  `JournalFailedError`, and the server stops with exit status 74.
+
+Segments: when the active one has reached its size, it gets its footer and the next record goes to
+the next one, which `maintain` prepared before (created, synced, and listed in the manifest), so
+that the switch costs one small write. `maintain` then syncs the full one and marks it closed in
+the manifest.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Literal, NoReturn, get_args
+from zlib import crc32
+
+import msgpack
+
+from kvserver.errors import JournalFailedError, JournalFullError
+from kvserver.journal import manifest as manifests
+from kvserver.journal.manifest import Entry, Manifest
+from kvserver.journal.record import (
+    MAX_BODY_BYTES,
+    Effect,
+    Footer,
+    encode_footer,
+    encode_header,
+    seed_of,
+)
+
+if TYPE_CHECKING:
+    from kvserver.journal.fs import File, FileSystem, Lock
+    from kvserver.journal.recovery import OpenState
+
+FsyncPolicy = Literal["always", "everysec", "no"]
+POLICIES: tuple[str, ...] = get_args(FsyncPolicy)
+
+DEFAULT_SEGMENT_BYTES = 64 << 20
+SYNC_AFTER_S = 0.5
+"""everysec begins a sync when the oldest unsynced record is that old: with a sync of up to half a
+second nothing acknowledged is older than one second and not on the device."""
+HOLD_AFTER_S = 2.0
+"""When the device is slower than that, replies wait, so that the window does not grow."""
+NO_SPACE = frozenset({errno.ENOSPC, errno.EFBIG, errno.EDQUOT})
+
+
+class Journal:
+    """The writing side of a data directory; made by `Recovery.open`."""
+
+    def __init__(
+        self,
+        fs: FileSystem,
+        lock: Lock,
+        state: OpenState,
+        *,
+        fsync: FsyncPolicy = "everysec",
+        segment_bytes: int = DEFAULT_SEGMENT_BYTES,
+        now_s: Callable[[], float] = time.monotonic,
+    ):
+        if fsync not in POLICIES:
+            raise ValueError(f"fsync policy must be one of {', '.join(POLICIES)}")
+        self.fs = fs
+        self.fsync: FsyncPolicy = fsync
+        self.segment_bytes = segment_bytes
+        self.failed: str | None = None
+        """Why the device cannot be trusted any more; set once and for ever."""
+        self._lock = lock
+        self._now_s = now_s
+        self._manifest_lock = threading.Lock()
+        self._manifest = state.manifest
+        self._name = state.manifest.entries[-1].name
+        self._file: File = fs.open(self._name, write=True)
+        self._seed = seed_of(state.manifest.entries[-1].id)
+        self._size = state.size
+        self._chain = state.chain
+        self._records = state.records
+        self._next = state.next
+        self._packer = msgpack.Packer()
+        self._prepared: tuple[str, File] | None = None
+        self._full: deque[tuple[File, Entry]] = deque()
+        self._rotation_wanted = False
+        self._pending: deque[bytes] = deque()
+        self._full_reason: str | None = None
+        self._sync_lock = threading.Lock()
+        self._appended = 0
+        self._synced = 0
+        self._dirty_since: float | None = None
+        self._syncing_since: float | None = None
+        self.syncs = 0
+        self.last_sync_s = 0.0
+        self.write_errors = 0
+
+    # -- what STATS shows -------------------------------------------------------------------------
+
+    @property
+    def manifest(self) -> Manifest:
+        """The files as the directory lists them now."""
+        return self._manifest
+
+    @property
+    def active_name(self) -> str:
+        """The file that is being written."""
+        return self._name
+
+    @property
+    def active_bytes(self) -> int:
+        """Length of the active segment, always at a record's border."""
+        return self._size
+
+    @property
+    def total_bytes(self) -> int:
+        """Length of all files of the journal together."""
+        closed = sum(entry.size for entry in self._manifest.entries)
+        return closed + self._size + sum(entry.size for _, entry in tuple(self._full))
+
+    @property
+    def next_sequence(self) -> int:
+        """The number that the next record gets."""
+        return self._next
+
+    @property
+    def unsynced_bytes(self) -> int:
+        """Appended in this run and not yet known to be on the device."""
+        return self._appended - self._synced
+
+    @property
+    def oldest_unsynced_s(self) -> float:
+        """Age of the oldest record that is not known to be on the device; 0.0 when all are."""
+        since = self._syncing_since
+        if since is None:
+            since = self._dirty_since
+        return 0.0 if since is None else max(0.0, self._now_s() - since)
+
+    @property
+    def must_hold(self) -> bool:
+        """Whether replies must wait for `sync` (everysec on a slow device)."""
+        return self.fsync == "everysec" and self.oldest_unsynced_s >= HOLD_AFTER_S
+
+    @property
+    def sync_due(self) -> bool:
+        """Whether it is time for `sync` under everysec."""
+        return self.fsync == "everysec" and self.oldest_unsynced_s >= SYNC_AFTER_S
+
+    @property
+    def pending(self) -> int:
+        """Records kept in memory because there is no space for them."""
+        return len(self._pending)
+
+    @property
+    def readonly_reason(self) -> str | None:
+        """Why writes must be refused (the text behind MISCONF), or None."""
+        return self.failed or self._full_reason
+
+    # -- writing ----------------------------------------------------------------------------------
+
+    def append(self, effects: list[Effect]) -> None:
+        """Write the effects as one record; when this returns, a killed process loses none of them.
+
+        Raises:
+            JournalFullError: there is no space. The record is kept and will be written before any
+                other, so the effects stay applied in memory; the replies must be errors, because
+                a kill loses them.
+            JournalFailedError: the device failed; stop.
+        """
+        if not effects:
+            return
+        if self.failed is not None:
+            raise JournalFailedError(self.failed)
+        body: bytes = self._packer.pack(effects)
+        if len(body) > MAX_BODY_BYTES:
+            self._fail(f"a record of {len(body)} bytes cannot be written")
+        if self._pending:
+            self._pending.append(body)
+            raise JournalFullError(self._full_reason or "no space")
+        if not self._write(body):
+            self._pending.append(body)
+            raise JournalFullError(self._full_reason or "no space")
+        if self._size >= self.segment_bytes or self._rotation_wanted:
+            self.rotate_if_needed()
+
+    def _write(self, body: bytes) -> bool:
+        header = encode_header(body, self._next, self._seed)
+        size = len(header) + len(body)
+        if not self._write_whole(size, header, body):
+            return False
+        self._chain = crc32(header, self._chain)
+        self._records += 1
+        self._next += 1
+        return True
+
+    def _write_whole(self, size: int, *parts: bytes) -> bool:
+        """Append all bytes or none; False when there is no space."""
+        reason = "the device takes no more bytes"
+        try:
+            written = self._file.write(*parts)
+            if written == size:
+                self._size += size
+                self._appended += size
+                if self._dirty_since is None:
+                    self._dirty_since = self._now_s()
+                return True
+        except OSError as error:
+            if error.errno not in NO_SPACE:
+                self._fail(f"writing {self._name} failed: {error.strerror}")
+            reason = error.strerror or str(error)
+            written = -1
+        self.write_errors += 1
+        try:
+            self._file.truncate(self._size)
+        except OSError as error:
+            self._fail(f"cutting {self._name} back failed: {error.strerror}")
+        self._full_reason = f"Errors writing to the journal: {reason}"
+        return False
+
+    def retry(self) -> bool:
+        """Write what is pending; return whether the journal is whole again."""
+        while self._pending and self.failed is None:
+            if not self._write(self._pending[0]):
+                return False
+            self._pending.popleft()
+        self._full_reason = None
+        return True
+
+    def _fail(self, reason: str) -> NoReturn:
+        self.failed = reason
+        raise JournalFailedError(reason)
+
+    # -- durability -------------------------------------------------------------------------------
+
+    def sync(self) -> None:
+        """Return once everything appended before the call is on the device.
+
+        It blocks: call it in a thread.
+
+        Raises:
+            JournalFailedError: the device failed, now or before. There is no second try.
+        """
+        with self._sync_lock:
+            if self.failed is not None:
+                raise JournalFailedError(self.failed)
+            started = self._now_s()
+            # The order of these reads matters: `append` may run at the same time, and whatever it
+            # does in between must make us believe less, never more.
+            if self._syncing_since is None:
+                self._syncing_since, self._dirty_since = self._dirty_since, None
+            mark = self._appended
+            active = self._file
+            files = [file for file, _ in tuple(self._full)]
+            if active not in files:
+                files.append(active)
+            try:
+                for file in files:
+                    file.sync()
+            except OSError as error:
+                self._fail(
+                    f"fsync failed: {error.strerror}; what was promised may not be on the device"
+                )
+            self._synced = mark
+            self._syncing_since = None
+            self.syncs += 1
+            self.last_sync_s = self._now_s() - started
+
+    # -- segments ---------------------------------------------------------------------------------
+
+    def maintain(self) -> None:
+        """Prepare the next segment and close full ones. Blocks: call it in a thread.
+
+        Raises:
+            JournalFailedError: the device failed.
+        """
+        if self.failed is not None:
+            return
+        self._seal_full()
+        if self.needs_maintenance and self._prepared is None:
+            with contextlib.suppress(JournalFullError):
+                self._prepare()
+
+    @property
+    def needs_maintenance(self) -> bool:
+        """Whether `maintain` has something to do."""
+        if self._full:
+            return True
+        wanted = self._rotation_wanted or self._size >= self.segment_bytes // 2
+        return wanted and self._prepared is None
+
+    def _prepare(self) -> None:
+        with self._manifest_lock:
+            name = manifests.new_name("segment", self._manifest.next_number)
+            try:
+                file = self.fs.create(name)
+            except OSError as error:
+                raise JournalFullError(str(error)) from error
+            try:
+                self.fs.sync_directory()
+            except OSError as error:
+                self._fail(f"fsync of the directory failed: {error.strerror}")
+            try:
+                self._replace_manifest((*self._manifest.entries, Entry(name, open=True)))
+            except OSError as error:
+                file.close()
+                with contextlib.suppress(OSError):
+                    self.fs.unlink(name)
+                raise JournalFullError(str(error)) from error
+        self._prepared = (name, file)
+
+    def _seal_full(self) -> None:
+        while self._full:
+            file, entry = self._full[0]
+            with self._sync_lock:
+                try:
+                    file.sync()
+                except OSError as error:
+                    self._fail(f"fsync of {entry.name} failed: {error.strerror}")
+            with self._manifest_lock:
+                entries = tuple(
+                    entry if e.name == entry.name else e for e in self._manifest.entries
+                )
+                try:
+                    self._replace_manifest(entries)
+                except OSError:
+                    return  # no space for a manifest; the segment stays open in it, try again later
+            with self._sync_lock:  # a sync under way may hold this very file
+                self._full.popleft()
+                file.close()
+
+    def _replace_manifest(self, entries: tuple[Entry, ...]) -> None:
+        """Save a new list; an OSError means that the old one still stands."""
+        wanted = Manifest(entries)
+        manifests.write_file(self.fs, manifests.MANIFEST_TEMP, manifests.encode(wanted))
+        self.fs.rename(manifests.MANIFEST_TEMP, manifests.MANIFEST)
+        self._manifest = wanted
+        try:
+            self.fs.sync_directory()
+        except OSError as error:
+            self._fail(f"fsync of the directory failed: {error.strerror}")
+
+    def want_rotation(self) -> None:
+        """Ask for a new segment soon, however short the active one is (compaction does)."""
+        self._rotation_wanted = True
+
+    def rotate_if_needed(self) -> bool:
+        """Switch to the prepared segment when the active one is full; one small write.
+
+        Called by the server's task: by `append`, and by whoever waits for a rotation when nothing
+        is written.
+        """
+        if self._prepared is None or self._pending or self.failed is not None:
+            return False
+        if self._records == 0 or not (self._rotation_wanted or self._size >= self.segment_bytes):
+            return False
+        footer = encode_footer(
+            Footer(self._records, self._next - 1, self._chain, []), self._next, self._seed
+        )
+        if not self._write_whole(len(footer), footer):
+            self._full_reason = None  # the record before is safe; only the footer found no room
+            return False
+        first = self._next - self._records
+        entry = Entry(
+            self._name, False, self._size, self._records, first, self._next - 1, self._chain
+        )
+        self._full.append((self._file, entry))
+        (self._name, self._file), self._prepared = self._prepared, None
+        self._seed = seed_of(manifests.id_of(self._name))
+        self._size = self._chain = self._records = 0
+        self._rotation_wanted = False
+        return True
+
+    @property
+    def rotation_done(self) -> bool:
+        """Whether nothing is between the active segment and the closed ones."""
+        return not self._rotation_wanted and not self._full
+
+    def replace_by_base(self, base: Entry) -> tuple[str, ...]:
+        """Let the manifest begin with a new base; return the names of the files that it replaced.
+
+        Called in a thread, after the base is durable under its final name.
+
+        Raises:
+            OSError: the manifest could not be written; the old files still are the journal.
+            JournalFailedError: the device failed.
+        """
+        with self._manifest_lock:
+            entries = self._manifest.entries
+            gone = tuple(e.name for e in entries if not e.open and e.last <= base.last)
+            rest = tuple(e for e in entries if e.open or e.last > base.last)
+            if rest and not rest[0].open and rest[0].first != base.last + 1:
+                raise ValueError("the base does not end where a segment begins")
+            self._replace_manifest((base, *rest))
+        return gone
+
+    def close(self) -> None:
+        """Write what is pending, sync, give the lock back; under every policy.
+
+        Raises:
+            JournalFullError: pending records found no space and are lost.
+            JournalFailedError: the device failed.
+        """
+        try:
+            if self.failed is None:
+                whole = self.retry()
+                self.sync()
+                self._seal_full()
+                if not whole:
+                    raise JournalFullError(
+                        f"{len(self._pending)} records could not be written: {self._full_reason}"
+                    )
+            else:
+                raise JournalFailedError(self.failed)
+        finally:
+            self._release()
+
+    def _release(self) -> None:
+        for file, _ in self._full:
+            file.close()
+        if self._prepared is not None:
+            self._prepared[1].close()
+        self._file.close()
+        self._lock.release()
