@@ -16,9 +16,16 @@ import trio
 from kvclient import calls
 from kvclient.calls import Call, is_repeatable
 from kvclient.connection import READ_BYTES, Options, address_of, greeting, plain_greeting
-from kvclient.errors import AuthFailed, ConnectionFailed, ConnectionLost, ReplyError, TimedOut
+from kvclient.errors import (
+    AuthFailed,
+    ConnectionFailed,
+    ConnectionLost,
+    KvError,
+    ReplyError,
+    TimedOut,
+)
 from kvclient.protocol import NEED_DATA, Arg, Decoder, Push, Reply, encode
-from kvclient.retry import Backoff
+from kvclient.retry import Retry
 from kvclient.url import Address
 
 __all__ = ["AsyncClient"]
@@ -53,12 +60,16 @@ class AsyncClient:
         return reply
 
     async def pipeline(
-        self, commands: Sequence[Sequence[Arg]], *, raise_errors: bool = True
+        self,
+        commands: Sequence[Sequence[Arg]],
+        *,
+        raise_errors: bool = True,
+        repeatable: bool = False,
     ) -> list[Reply]:
         """Send many commands at once and return their replies in order, as ``Client`` does."""
         if not commands:
             return []
-        replies = await self._exchange(commands)
+        replies = await self._exchange(commands, repeatable=repeatable)
         if raise_errors:
             for reply in replies:
                 if isinstance(reply, ReplyError):
@@ -193,38 +204,31 @@ class AsyncClient:
 
     # ---------------------------------------------------------------------------------- the wire
 
-    async def _exchange(self, commands: Sequence[Sequence[Arg]]) -> list[Reply]:
+    async def _exchange(
+        self, commands: Sequence[Sequence[Arg]], *, repeatable: bool = False
+    ) -> list[Reply]:
         data = b"".join([encode(*command) for command in commands])
-        repeatable = all(is_repeatable(command[0]) for command in commands)
-        backoff = Backoff(self.options.retry_s, trio.current_time())
-        lost = False
+        retry = Retry(
+            self.options.retry_s,
+            trio.current_time(),
+            repeatable=repeatable or all(is_repeatable(command[0]) for command in commands),
+        )
         async with self._turn:
             while True:
-                fresh = self._stream is None
+                was_connected = self._stream is not None
+                failure: KvError | None = None
+                replies: list[Reply] = []
                 try:
                     replies = await self._once(data, len(commands))
-                except (ConnectionFailed, ConnectionLost, TimedOut) as error:
-                    if not isinstance(error, ConnectionFailed):
-                        if not repeatable:
-                            raise
-                        if not lost and not fresh:  # an old connection may just have gone stale
-                            lost = True
-                            continue
-                        lost = True
-                    delay_s = backoff.delay_s(trio.current_time())
-                    if delay_s is None:
-                        raise
-                except ReplyError as error:  # from the greeting
-                    delay_s = backoff.delay_s(trio.current_time())
-                    if error.code != "LOADING" or delay_s is None:
-                        raise
+                except KvError as error:
+                    failure = error
+                delay_s = retry.delay_s(trio.current_time(), failure, replies, stale=was_connected)
+                if delay_s is not None:
+                    await trio.sleep(delay_s)
+                elif failure is not None:
+                    raise failure
                 else:
-                    delay_s = None
-                    if any(isinstance(r, ReplyError) and r.code == "LOADING" for r in replies):
-                        delay_s = backoff.delay_s(trio.current_time())
-                    if delay_s is None:
-                        return replies
-                await trio.sleep(delay_s)
+                    return replies
 
     async def _once(self, data: bytes, n: int) -> list[Reply]:
         timeout_s = self.options.timeout_s

@@ -32,7 +32,7 @@ from kvclient.errors import (
     TimedOut,
 )
 from kvclient.protocol import NEED_DATA, Arg, Decoder, Push, Reply, encode
-from kvclient.retry import Backoff
+from kvclient.retry import Retry
 from kvclient.url import Address
 
 if TYPE_CHECKING:
@@ -85,16 +85,21 @@ class Client:
         return reply
 
     def pipeline(
-        self, commands: Sequence[Sequence[Arg]], *, raise_errors: bool = True
+        self,
+        commands: Sequence[Sequence[Arg]],
+        *,
+        raise_errors: bool = True,
+        repeatable: bool = False,
     ) -> list[Reply]:
         """Send many commands at once and return their replies in order.
 
         With ``raise_errors`` the first error among the replies is raised, after all were read;
-        without it errors stand in the list as ReplyError objects.
+        without it errors stand in the list as ReplyError objects. ``repeatable`` says that the
+        whole may be sent twice, which is known by itself when no command changes anything.
         """
         if not commands:
             return []
-        replies = self._exchange(commands)
+        replies = self._exchange(commands, repeatable=repeatable)
         if raise_errors:
             for reply in replies:
                 if isinstance(reply, ReplyError):
@@ -235,48 +240,35 @@ class Client:
 
     # ---------------------------------------------------------------------------------- the wire
 
-    def _exchange(self, commands: Sequence[Sequence[Arg]]) -> list[Reply]:
+    def _exchange(
+        self, commands: Sequence[Sequence[Arg]], *, repeatable: bool = False
+    ) -> list[Reply]:
         data = b"".join([encode(*command) for command in commands])
-        repeatable = all(is_repeatable(command[0]) for command in commands)
-        backoff = Backoff(self.options.retry_s, time.monotonic())
-        lost = False
+        retry = Retry(
+            self.options.retry_s,
+            time.monotonic(),
+            repeatable=repeatable or all(is_repeatable(command[0]) for command in commands),
+        )
         while True:
-            fresh = self._socket is None
+            was_connected = self._socket is not None
+            failure: KvError | None = None
+            replies: list[Reply] = []
             try:
                 self._connected()
                 self._send(data)
                 replies = [self._reply() for _ in commands]
-            except (ConnectionFailed, ConnectionLost, TimedOut) as error:
-                self.close()
-                if isinstance(error, ConnectionFailed):
-                    again = True
-                elif not repeatable:
-                    raise
-                else:
-                    again = not lost and not fresh  # an old connection may just have gone stale
-                    lost = True
-                    if again:
-                        continue
-                delay_s = backoff.delay_s(time.monotonic())
-                if delay_s is None:
-                    raise
-                time.sleep(delay_s)
-            except ReplyError as error:  # from the greeting
-                self.close()
-                delay_s = backoff.delay_s(time.monotonic())
-                if error.code != "LOADING" or delay_s is None:
-                    raise
-                time.sleep(delay_s)
-            except BaseException:
+            except BaseException as error:
                 self.close()  # replies may be under way that nobody will read
-                raise
-            else:
-                delay_s = None
-                if any(isinstance(r, ReplyError) and r.code == "LOADING" for r in replies):
-                    delay_s = backoff.delay_s(time.monotonic())
-                if delay_s is None:
-                    return replies
+                if not isinstance(error, KvError):
+                    raise
+                failure = error
+            delay_s = retry.delay_s(time.monotonic(), failure, replies, stale=was_connected)
+            if delay_s is not None:
                 time.sleep(delay_s)
+            elif failure is not None:
+                raise failure
+            else:
+                return replies
 
     def _reply(self) -> Reply:
         while isinstance(reply := self._receive(self.options.timeout_s), Push):

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any, Final, Literal, Protocol, TypeAlias
+from typing import Any, Final, Protocol, TypeAlias
 
 import msgpack
 
@@ -62,7 +62,7 @@ class Refused:
     reason: str
 
 
-Outcome: TypeAlias = int | Literal[_Answer.COUNTED] | Literal[_Answer.OVERLAP] | Refused
+Outcome: TypeAlias = int | _Answer | Refused
 """How many keys were new, or why nothing changed."""
 
 

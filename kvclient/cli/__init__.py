@@ -27,6 +27,9 @@ LAZY: Final = {
     "scan": "kvclient.cli.keys:scan",
     "stats": "kvclient.cli.store:stats",
     "clear": "kvclient.cli.store:clear",
+    "store": "kvclient.cli.snapshot:store",
+    "export": "kvclient.cli.snapshot:export",
+    "import": "kvclient.cli.snapshot:import_",
     "raw": "kvclient.cli.store:raw",
 }
 """Name of a command -> ``"module:attribute"``."""
