@@ -31,7 +31,7 @@ class JournalError(KvserverError):
 
 
 class DirectoryError(JournalError):
-    """The directory cannot be opened: held by another server, read-only, not a directory …"""
+    """The directory cannot be opened: held by another server, read-only, not a directory."""
 
 
 class RecordError(JournalError):
@@ -57,4 +57,4 @@ class JournalFullError(JournalError):
 
 
 class JournalFailedError(JournalError):
-    """The device failed: what was promised as durable may not be. The server must stop (exit 74)."""
+    """The device failed: what was promised as durable may not be. The server stops (exit 74)."""

@@ -1,8 +1,9 @@
 """The value of a key: a string is ``bytes``, a summary is ``SummaryValue``.
 
 A summary is kept as the log of its own packed deltas, because appending costs a tenth of merging.
-Reading folds it (``folded``), and the keyspace keeps the folded form. A summary that is merged often
-and read never folds by itself from time to time, so its size stays bounded by that of its folded form.
+Reading folds it (``folded``), and the keyspace keeps the folded form. A summary that is merged
+often and read never folds by itself from time to time, so its size stays bounded by that of its
+folded form.
 """
 
 from __future__ import annotations

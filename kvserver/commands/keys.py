@@ -1,0 +1,162 @@
+"""Keys of any type, the everyday part: DEL DELETE UNLINK EXISTS TYPE KEYS SCAN."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import Final
+
+from kvserver import resp
+from kvserver.commands.strings import NOT_AN_INTEGER, SYNTAX
+from kvserver.commands.table import CommandTable
+from kvserver.errors import CommandError
+from kvserver.glob import compile_glob
+from kvserver.numbers import parse_int
+from kvserver.session import Session
+from kvserver.values import kind_of
+
+TABLE: Final = CommandTable("generic")
+
+SLICE_KEYS: Final = 512
+MAX_SCAN_COUNT: Final = 2**31
+
+
+def _delete(session: Session, args: list[bytes]) -> bytes | Generator[None, None, bytes]:
+    keyspace = session.keyspace
+    if len(args) <= SLICE_KEYS:
+        return resp.integer(sum([keyspace.delete(key) for key in args[1:]]))
+    return _delete_in_slices(session, args)
+
+
+def _delete_in_slices(session: Session, args: list[bytes]) -> Generator[None, None, bytes]:
+    deleted = 0
+    for start in range(1, len(args), SLICE_KEYS):
+        deleted += sum([session.keyspace.delete(key) for key in args[start : start + SLICE_KEYS]])
+        yield
+    return resp.integer(deleted)
+
+
+@TABLE.command("del", -2, "write", keys=(1, -1, 1), complexity="O(N)")
+def del_(session: Session, args: list[bytes]) -> bytes | Generator[None, None, bytes]:
+    """Deletes one or more keys."""
+    return _delete(session, args)
+
+
+@TABLE.command("delete", -2, "write", keys=(1, -1, 1), complexity="O(N)")
+def delete(session: Session, args: list[bytes]) -> bytes | Generator[None, None, bytes]:
+    """Deletes one or more keys; another name of DEL."""
+    return _delete(session, args)
+
+
+@TABLE.command("unlink", -2, "write fast", keys=(1, -1, 1), since="4.0.0", complexity="O(N)")
+def unlink(session: Session, args: list[bytes]) -> bytes | Generator[None, None, bytes]:
+    """Deletes one or more keys; here the same as DEL."""
+    return _delete(session, args)
+
+
+@TABLE.command("exists", -2, "readonly fast", keys=(1, -1, 1), complexity="O(N)")
+def exists(session: Session, args: list[bytes]) -> bytes:
+    """Determines how many of the keys exist."""
+    lookup = session.keyspace.lookup
+    return resp.integer(sum([lookup(key) is not None for key in args[1:]]))
+
+
+@TABLE.command("type", 2, "readonly fast", keys=(1, 1, 1), complexity="O(1)")
+def type_(session: Session, args: list[bytes]) -> bytes:
+    """Determines the type of a key: string, summary or none."""
+    value = session.keyspace.peek(args[1])
+    return b"+%b\r\n" % (b"none" if value is None else kind_of(value))
+
+
+@TABLE.command("keys", 2, "readonly", complexity="O(N)")
+def keys(session: Session, args: list[bytes]) -> Generator[None, None, bytes]:
+    """Returns all keys that match a pattern."""
+    everything = args[1] == b"*"
+    matches = compile_glob(args[1])
+    keyspace = session.keyspace
+    found: dict[bytes, None] = {}
+    cursor = 0
+    while True:
+        cursor, some = keyspace.scan(cursor, SLICE_KEYS)
+        found.update(dict.fromkeys(some if everything else filter(matches, some)))
+        if cursor == 0:
+            break
+        yield
+    parts: list[bytes] = []
+    names = list(found)
+    for start in range(0, len(names), SLICE_KEYS):
+        parts += [
+            b"$%d\r\n%b\r\n" % (len(name), name) for name in names[start : start + SLICE_KEYS]
+        ]
+        yield
+    return resp.array(parts)
+
+
+@TABLE.command("scan", -2, "readonly", since="2.8.0", complexity="O(1) for each call")
+def scan(session: Session, args: list[bytes]) -> bytes | Generator[None, None, bytes]:
+    """Iterates over the keys; a key that stays during a whole iteration is returned."""
+    cursor = _cursor(args[1])
+    count, matches, kind = 10, None, None
+    for index in range(2, len(args), 2):
+        if index + 1 == len(args):
+            raise CommandError(SYNTAX)
+        word, value = args[index].upper(), args[index + 1]
+        if word == b"COUNT":
+            number = parse_int(value)
+            if number is None:
+                raise CommandError(NOT_AN_INTEGER)
+            if number < 1:
+                raise CommandError(SYNTAX)
+            count = min(number, MAX_SCAN_COUNT)
+        elif word == b"MATCH":
+            matches = None if value == b"*" else compile_glob(value)
+        elif word == b"TYPE":
+            kind = value.lower()
+        else:
+            raise CommandError(SYNTAX)
+    return _scan(session, cursor, count, matches, kind)
+
+
+def _scan(
+    session: Session, cursor: int, count: int, matches: object, kind: bytes | None
+) -> bytes | Generator[None, None, bytes]:
+    if count > SLICE_KEYS:
+        return _scan_in_slices(session, cursor, count, matches, kind)
+    cursor, found = session.keyspace.scan(cursor, count)
+    return _page(cursor, _chosen(session, found, matches, kind))
+
+
+def _scan_in_slices(
+    session: Session, cursor: int, count: int, matches: object, kind: bytes | None
+) -> Generator[None, None, bytes]:
+    chosen: list[bytes] = []
+    while count > 0:
+        cursor, found = session.keyspace.scan(cursor, min(count, SLICE_KEYS))
+        chosen += _chosen(session, found, matches, kind)
+        count -= SLICE_KEYS
+        if cursor == 0:
+            break
+        yield
+    return _page(cursor, chosen)
+
+
+def _chosen(
+    session: Session, found: list[bytes], matches: object, kind: bytes | None
+) -> list[bytes]:
+    if callable(matches):
+        found = [key for key in found if matches(key)]
+    if kind is not None:
+        peek = session.keyspace.peek
+        found = [
+            key for key in found if (value := peek(key)) is not None and kind_of(value) == kind
+        ]
+    return found
+
+
+def _page(cursor: int, found: list[bytes]) -> bytes:
+    return resp.array([resp.bulk(b"%d" % cursor), resp.bulks(found)])
+
+
+def _cursor(raw: bytes) -> int:
+    if not raw.isdigit() or len(raw) > 20 or int(raw) >= 2**64:
+        raise CommandError("ERR invalid cursor")
+    return int(raw)

@@ -1,0 +1,202 @@
+"""Strings, the everyday part: GET SET MGET MSET INCR INCRBY."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Generator
+from typing import Final
+
+from kvserver import resp
+from kvserver.commands.table import CommandTable, wrong_arity
+from kvserver.errors import CommandError
+from kvserver.keyspace import WRONG_TYPE, Keyspace
+from kvserver.numbers import parse_int
+from kvserver.session import Session
+from parser.summary import to_json, unpack
+
+TABLE: Final = CommandTable("string")
+
+NOT_AN_INTEGER: Final = "ERR value is not an integer or out of range"
+SYNTAX: Final = "ERR syntax error"
+MAX_DEADLINE_MS: Final = 2**63 - 1
+SLICE_KEYS: Final = 256
+"""Keys that a long MGET or MSET handles before it looks at the time."""
+
+_CRLF: Final = b"\r\n"
+_HEADS: Final = [b"$%d\r\n" % size for size in range(2048)]
+
+
+def shown(keyspace: Keyspace, key: bytes, value: bytes) -> bytes:
+    """Return what GET shows of a value: a string itself, a summary as its JSON text."""
+    if type(value) is bytes:
+        return value
+    return json.dumps(to_json(unpack(keyspace.read_summary(key, value)))).encode()
+
+
+@TABLE.command("get", 2, "readonly fast", keys=(1, 1, 1), complexity="O(1)", checks_itself=True)
+def get(session: Session, args: list[bytes]) -> bytes:
+    """Returns the string value of a key; a summary as JSON."""
+    if len(args) != 2:
+        return wrong_arity("get")
+    key = args[1]
+    keyspace = session.keyspace
+    value = keyspace.data.get(key)
+    if value is None or (key in keyspace.deadlines and not keyspace.alive(key)):
+        keyspace.misses += 1
+        return session.null
+    keyspace.hits += 1
+    if type(value) is not bytes:
+        value = shown(keyspace, key, value)
+    size = len(value)
+    if size < 2048:
+        return _HEADS[size] + value + _CRLF
+    return b"$%d\r\n%b\r\n" % (size, value)
+
+
+@TABLE.command("set", -3, "write denyoom", keys=(1, 1, 1), complexity="O(1)", checks_itself=True)
+def set_(session: Session, args: list[bytes]) -> bytes:
+    """Sets the string value of a key, with options for its expiry and for when to set it."""
+    if len(args) == 3:
+        _, key, value = args
+        session.keyspace.set(key, value)
+        return resp.OK
+    if len(args) < 3:
+        return wrong_arity("set")
+    return _set_with_options(session, args)
+
+
+def _set_with_options(session: Session, args: list[bytes]) -> bytes:
+    keyspace = session.keyspace
+    _, key, value, *options = args
+    only_if: bool | None = None
+    want_old = keep_ttl = False
+    deadline_ms: int | None = None
+    index = 0
+    while index < len(options):
+        word = options[index].upper()
+        if word in {b"NX", b"XX"} and only_if is None:
+            only_if = word == b"XX"
+        elif word == b"GET":
+            want_old = True
+        elif word == b"KEEPTTL" and deadline_ms is None:
+            keep_ttl = True
+        elif word in _UNITS and not keep_ttl and deadline_ms is None and index + 1 < len(options):
+            index += 1
+            deadline_ms = absolute_deadline(keyspace, options[index], word, "set")
+        else:
+            raise CommandError(SYNTAX)
+        index += 1
+    old = keyspace.string(key) if want_old else keyspace.peek(key)
+    reply = resp.OK if not want_old else session.null if old is None else resp.bulk(old)
+    if only_if is not None and (old is not None) is not only_if:
+        return reply if want_old else session.null
+    if keep_ttl and old is not None:
+        deadline_ms = keyspace.deadline(key)
+    set_with_deadline(keyspace, key, value, deadline_ms)
+    return reply
+
+
+_UNITS: Final = {
+    b"EX": (1000, False),
+    b"PX": (1, False),
+    b"EXAT": (1000, True),
+    b"PXAT": (1, True),
+}
+
+
+def absolute_deadline(keyspace: Keyspace, raw: bytes, unit: bytes, command: str) -> int:
+    """Return the deadline that e.g. ``EX 10`` says, in epoch ms. Raises CommandError."""
+    value = parse_int(raw)
+    if value is None:
+        raise CommandError(NOT_AN_INTEGER)
+    factor, absolute = _UNITS[unit]
+    deadline_ms = value * factor + (0 if absolute else keyspace.now)
+    if value <= 0 or value * factor > MAX_DEADLINE_MS or deadline_ms > MAX_DEADLINE_MS:
+        raise CommandError(f"ERR invalid expire time in '{command}' command")
+    return deadline_ms
+
+
+def set_with_deadline(
+    keyspace: Keyspace, key: bytes, value: bytes, deadline_ms: int | None, event: str = "set"
+) -> None:
+    """Set a string; a deadline that has passed already leaves no key behind."""
+    if deadline_ms is not None and deadline_ms <= keyspace.now:
+        keyspace.delete(key)
+        return
+    keyspace.set(key, value, deadline_ms, event)
+    if deadline_ms is not None and keyspace.listening:
+        keyspace.touched(key, "expire")
+
+
+@TABLE.command("mget", -2, "readonly fast", keys=(1, -1, 1), complexity="O(N)")
+def mget(session: Session, args: list[bytes]) -> bytes | Generator[None, None, bytes]:
+    """Returns the string values of several keys; nothing for a key that holds none."""
+    if len(args) <= 4 * SLICE_KEYS:
+        return resp.array(_values(session, args[1:]))
+    return _mget_in_slices(session, args)
+
+
+def _mget_in_slices(session: Session, args: list[bytes]) -> Generator[None, None, bytes]:
+    parts: list[bytes] = []
+    for start in range(1, len(args), SLICE_KEYS):
+        parts += _values(session, args[start : start + SLICE_KEYS])
+        yield
+    return resp.array(parts)
+
+
+def _values(session: Session, keys: list[bytes]) -> list[bytes]:
+    keyspace, null = session.keyspace, session.null
+    found = []
+    for key in keys:
+        value = keyspace.lookup(key)
+        if value is None:
+            found.append(null)
+        else:
+            text = value if type(value) is bytes else shown(keyspace, key, value)
+            found.append(b"$%d\r\n%b\r\n" % (len(text), text))
+    return found
+
+
+@TABLE.command("mset", -3, "write denyoom", keys=(1, -1, 2), since="1.0.1", complexity="O(N)")
+def mset(session: Session, args: list[bytes]) -> bytes:
+    """Sets the string values of several keys, all at once."""
+    if len(args) % 2 == 0:
+        return wrong_arity("mset")
+    put = session.keyspace.set
+    for key, value in zip(args[1::2], args[2::2], strict=True):
+        put(key, value)
+    return resp.OK
+
+
+def increment(keyspace: Keyspace, key: bytes, by: int) -> bytes:
+    """Add to the number that a string spells, keeping its deadline; return the reply."""
+    value = keyspace.peek(key)
+    if value is None:
+        number = 0
+    elif type(value) is not bytes:
+        raise CommandError(WRONG_TYPE)
+    else:
+        parsed = parse_int(value)
+        if parsed is None:
+            raise CommandError(NOT_AN_INTEGER)
+        number = parsed
+    number += by
+    if not -(2**63) <= number < 2**63:
+        raise CommandError("ERR increment or decrement would overflow")
+    keyspace.set(key, b"%d" % number, keyspace.deadline(key), "incrby")
+    return resp.integer(number)
+
+
+@TABLE.command("incr", 2, "write denyoom fast", keys=(1, 1, 1), complexity="O(1)")
+def incr(session: Session, args: list[bytes]) -> bytes:
+    """Increments the integer value of a key by one; a missing key counts as 0."""
+    return increment(session.keyspace, args[1], 1)
+
+
+@TABLE.command("incrby", 3, "write denyoom fast", keys=(1, 1, 1), complexity="O(1)")
+def incrby(session: Session, args: list[bytes]) -> bytes:
+    """Increments the integer value of a key by a number; a missing key counts as 0."""
+    by = parse_int(args[2])
+    if by is None:
+        raise CommandError(NOT_AN_INTEGER)
+    return increment(session.keyspace, args[1], by)

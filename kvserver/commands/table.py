@@ -1,0 +1,197 @@
+"""What a command is, and how it is found and called. No I/O, no data.
+
+The registry is a dict from the name as it came over the wire to a callable: the quick way from a
+request to its handler is one look-up and one call. Commands whose handler checks its own arguments
+(``checks_itself``) are called bare; others through a small wrapper that checks the arity, turns
+CommandError into a reply, and (unless ``fast``) measures and may suspend the command.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+from kvserver import resp
+from kvserver.errors import CommandError
+
+if TYPE_CHECKING:
+    from kvserver.session import Session
+
+__all__ = ["Command", "CommandTable", "Handler", "Registry", "Reply", "unknown_command"]
+
+Reply: TypeAlias = "bytes | Generator[None, None, bytes]"
+Handler: TypeAlias = "Callable[[Session, list[bytes]], Reply]"
+Caller: TypeAlias = "Callable[[Session, list[bytes]], bytes]"
+
+MAX_SHOWN_BYTES: Final = 128
+"""How much of a client's own text an error repeats."""
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """One command: what COMMAND tells about it, and its handler."""
+
+    name: str
+    """In small letters."""
+    arity: int
+    """Number of arguments, the name included; negative: at least so many."""
+    flags: frozenset[str]
+    """Redis's names: write readonly denyoom admin pubsub loading stale fast no_auth no_multi …"""
+    first_key: int
+    last_key: int
+    step: int
+    handler: Handler
+    group: str
+    summary: str = ""
+    since: str = "1.0.0"
+    complexity: str = ""
+    checks_itself: bool = False
+    subcommands: tuple[str, ...] = field(default=())
+
+    def wrong_arity(self, count: int) -> bool:
+        """Whether so many arguments are too few or too many."""
+        return count != self.arity if self.arity >= 0 else count < -self.arity
+
+    def keys(self, args: list[bytes]) -> list[bytes]:
+        """Return the keys among the arguments of a call."""
+        if self.first_key == 0:
+            return []
+        last = self.last_key if self.last_key >= 0 else len(args) + self.last_key
+        return args[self.first_key : last + 1 : self.step]
+
+
+class CommandTable:
+    """Collects the commands of one family."""
+
+    def __init__(self, group: str) -> None:
+        self.group = group
+        self._commands: list[Command] = []
+
+    def __iter__(self) -> Iterator[Command]:
+        return iter(self._commands)
+
+    def command(
+        self,
+        name: str,
+        arity: int,
+        flags: str,
+        *,
+        keys: tuple[int, int, int] = (0, 0, 0),
+        since: str = "1.0.0",
+        complexity: str = "",
+        checks_itself: bool = False,
+        subcommands: tuple[str, ...] = (),
+    ) -> Callable[[Handler], Handler]:
+        """Return a decorator that enters a handler into the table and leaves it as it is."""
+
+        def enter(handler: Handler) -> Handler:
+            summary = (handler.__doc__ or "").strip().partition("\n")[0]
+            self._commands.append(
+                Command(
+                    name,
+                    arity,
+                    frozenset(flags.split()),
+                    *keys,
+                    handler,
+                    self.group,
+                    summary,
+                    since,
+                    complexity,
+                    checks_itself,
+                    subcommands,
+                )
+            )
+            return handler
+
+        return enter
+
+
+class Registry(dict[bytes, Caller]):
+    """Name as sent -> what to call with (session, args); never fails.
+
+    Holds each name in small and in capital letters, which is how clients write them; other
+    spellings and unknown names go through ``__missing__`` and are not remembered.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.commands: dict[str, Command] = {}
+
+    def add(self, command: Command) -> None:
+        """Enter a command; a name that is there already is a mistake of ours."""
+        assert command.name not in self.commands, command.name
+        self.commands[command.name] = command
+        caller = _caller(command)
+        self[command.name.encode()] = caller
+        self[command.name.upper().encode()] = caller
+
+    def find(self, name: bytes) -> Command | None:
+        """Return the command of that name, in any spelling."""
+        try:
+            return self.commands.get(name.decode("ascii").lower())
+        except UnicodeDecodeError:
+            return None
+
+    def __missing__(self, name: bytes) -> Caller:
+        return self.get(name.upper(), unknown_command)
+
+
+def _caller(command: Command) -> Caller:
+    if command.checks_itself:
+        return command.handler  # type: ignore[return-value]  # such a handler is no generator
+    return _checked(command) if "fast" in command.flags else _timed(command)
+
+
+def _checked(command: Command) -> Caller:
+    handler, arity = command.handler, command.arity
+    exact = arity >= 0
+    least = abs(arity)
+
+    def call(session: Session, args: list[bytes]) -> bytes:
+        if (len(args) != arity) if exact else (len(args) < least):
+            return wrong_arity(command.name)
+        try:
+            reply = handler(session, args)
+        except CommandError as error:
+            return resp.error(error.text)
+        return reply if isinstance(reply, bytes) else session.suspend(command, args, reply)
+
+    return call
+
+
+def _timed(command: Command) -> Caller:
+    handler = command.handler
+
+    def call(session: Session, args: list[bytes]) -> bytes:
+        if command.wrong_arity(len(args)):
+            return wrong_arity(command.name)
+        began = time.perf_counter_ns()
+        try:
+            reply = handler(session, args)
+        except CommandError as error:
+            reply = resp.error(error.text)
+        if not isinstance(reply, bytes):
+            return session.suspend(command, args, reply)
+        session.engine.stats.timed(session, command, args, time.perf_counter_ns() - began)
+        return reply
+
+    return call
+
+
+def wrong_arity(name: str) -> bytes:
+    """The reply to too few or too many arguments."""
+    return resp.error(f"ERR wrong number of arguments for '{name}' command")
+
+
+def unknown_command(session: Session, args: list[bytes]) -> bytes:  # noqa: ARG001 - is called like any handler
+    """The reply to a name that is no command."""
+    name = args[0][:MAX_SHOWN_BYTES]
+    shown = b""
+    for arg in args[1:]:
+        if len(shown) >= MAX_SHOWN_BYTES:
+            break
+        shown += b"'%b' " % arg[: MAX_SHOWN_BYTES - len(shown)]
+    text = b"ERR unknown command '%b', with args beginning with: %b" % (name, shown)
+    return resp.error(text.decode("utf-8", "surrogateescape"))

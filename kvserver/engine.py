@@ -1,0 +1,101 @@
+"""Everything of a server but sockets and files: the keyspace, the sessions, the commands.
+
+Its owner drives it in turns: ``begin_turn``, any number of commands on sessions, then the effects
+of ``keyspace.effects`` go to the journal, and only then what sessions have in ``out`` is sent. In
+tests, ``Engine().session().run([b"PING"])`` is a whole server.
+
+Gates: something that must see every command before it runs (MONITOR, a memory limit, a journal
+that takes no writes) closes a gate: ``engine.gate(name, check)``. ``check(session, command, args)``
+may raise CommandError to refuse it. While any gate is closed all commands take the long way, while
+none is they pay nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from kvserver import resp
+from kvserver.commands import load_registry
+from kvserver.config import Config
+from kvserver.keyspace import Keyspace
+from kvserver.session import Session
+from kvserver.stats import Stats
+
+if TYPE_CHECKING:
+    from kvserver.commands.table import Command
+
+__all__ = ["Engine", "Gate"]
+
+Gate: TypeAlias = "Callable[[Session, Command, list[bytes]], None]"
+StatsProvider: TypeAlias = Callable[[], dict[str, Any]]
+
+log = logging.getLogger("kvserver")
+
+
+class Engine:
+    """One server without its sockets."""
+
+    def __init__(self, config: Config | None = None, keyspace: Keyspace | None = None) -> None:
+        self.config = config or Config()
+        self.keyspace = keyspace or Keyspace(max_patterns=self.config.max_patterns)
+        self.registry = load_registry()
+        self.stats = Stats()
+        self.stats.slowlog_slower_than_us = self.config.slowlog_slower_than_us
+        self.sessions: dict[int, Session] = {}
+        self.gates: dict[str, Gate] = {}
+        self.suspended: dict[Session, None] = {}
+        """Sessions with a command that runs in slices, in the order they take turns."""
+        self.dirty: dict[Session, None] = {}
+        """Sessions that got output, or are to be closed, outside a command of their own."""
+        self.on_close: list[Callable[[Session], None]] = []
+        """Called for each session that ends: subscriptions, watches."""
+        self.cron: list[Callable[[], None]] = []
+        """Called about ten times a second, for small things."""
+        self.stats_providers: dict[str, StatsProvider] = {}
+        """Section -> figures that STATS and INFO show too."""
+        self.publish: Callable[[bytes, bytes], int] = lambda _channel, _message: 0
+        """Send a message to subscribers; how many got it. Publish/subscribe sets it."""
+        self.journal: Any = None
+        """The open journal; None in tests, and while loading."""
+        self.loading: str = ""
+        """What to tell clients that come before everything is replayed; empty when it is."""
+        self.shutdown_requested: Callable[[], None] | None = None
+        """Ends the server; set by whoever can."""
+        self.start_compaction: Callable[[], str] | None = None
+        """Starts a compaction and says so; set by whoever can."""
+
+    def session(self, address: str = "", local_address: str = "") -> Session:
+        """Open a session."""
+        session = Session(self, address, local_address)
+        self.sessions[session.id] = session
+        self.stats.connections += 1
+        self.stats.peak_clients = max(self.stats.peak_clients, len(self.sessions))
+        return session
+
+    def close(self, session: Session) -> None:
+        """Forget a session whose client is gone; safe to call twice."""
+        if self.sessions.pop(session.id, None) is None:
+            return
+        session.abandon()
+        self.dirty.pop(session, None)
+        for callback in self.on_close:
+            callback(session)
+
+    def gate(self, name: str, check: Gate | None) -> None:
+        """Close the gate of that name (one check each), or open it with None."""
+        was = bool(self.gates)
+        if check is None:
+            self.gates.pop(name, None)
+        else:
+            self.gates[name] = check
+        if bool(self.gates) != was:
+            for session in self.sessions.values():
+                session.retable()
+
+    def internal_error(self, session: Session, error: BaseException) -> bytes:
+        """Log and count what must not happen; return the reply for whoever met it."""
+        self.stats.internal_errors += 1
+        log.error("internal error, client %d", session.id, exc_info=error)
+        return resp.error("ERR internal error")

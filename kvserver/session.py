@@ -1,0 +1,271 @@
+"""One client without its socket: what it said about itself, its state, its output.
+
+Guarantees:
+
+* Replies leave in the order of the commands, also when one of them is suspended.
+* What is in ``out`` leaves only after the effects of the turn are in the journal: a session never
+  sends, its owner (the reactor, a TLS stream, a test) takes the bytes with ``take``.
+
+The quick way: ``session.table[args[0]](session, args)``. As long as nothing special is going on the
+table is the registry itself. In a special state (not authenticated, in MULTI, subscribed, or with
+a gate of the engine closed) it is ``GATE``, which leads every command through ``execute``; while a
+command is suspended it is ``BACKLOG``, which keeps the commands for later. Whoever changes such a
+state calls ``retable``.
+"""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Generator
+from typing import TYPE_CHECKING, Any, Final
+
+from kvserver import resp
+from kvserver.commands.table import Caller, Command, unknown_command, wrong_arity
+from kvserver.errors import CommandError
+
+if TYPE_CHECKING:
+    from kvserver.engine import Engine
+    from kvserver.keyspace import Keyspace
+
+__all__ = ["BACKLOG", "GATE", "Session"]
+
+_IN_MULTI: Final = frozenset(["exec", "discard", "multi", "watch", "quit", "reset"])
+"""What is not queued inside MULTI."""
+
+_WHEN_SUBSCRIBED: Final = frozenset(
+    ["subscribe", "psubscribe", "unsubscribe", "punsubscribe", "ping", "quit", "reset"]
+)
+
+_ids = itertools.count(1)
+
+
+class _Everything(dict[bytes, Caller]):
+    """A table in which every name leads to the same place."""
+
+    def __init__(self, caller: Caller) -> None:
+        super().__init__()
+        self._caller = caller
+
+    def __missing__(self, name: bytes) -> Caller:
+        return self._caller
+
+
+class Session:
+    """State of one client. Everything else about it is in ``about``, free for the families."""
+
+    __slots__ = (
+        "about",
+        "address",
+        "authenticated",
+        "backlog",
+        "closing",
+        "created",
+        "engine",
+        "id",
+        "keyspace",
+        "last_active",
+        "last_command",
+        "lib_name",
+        "lib_version",
+        "local_address",
+        "name",
+        "null",
+        "out",
+        "pending",
+        "queue",
+        "queue_failed",
+        "resp",
+        "silent",
+        "subscribed",
+        "suspended_since",
+        "table",
+        "transport",
+        "user",
+    )
+
+    def __init__(self, engine: Engine, address: str = "", local_address: str = "") -> None:
+        self.engine = engine
+        self.keyspace: Keyspace = engine.keyspace
+        self.id = next(_ids)
+        self.address = address
+        self.local_address = local_address
+        self.name = b""
+        self.lib_name = b""
+        self.lib_version = b""
+        self.user = "default"
+        self.created = time.time()
+        self.last_active = time.monotonic()
+        self.last_command = ""
+        self.resp = 2
+        self.null = resp.NULL[2]
+        """The reply for no value in this session's protocol version."""
+        self.authenticated = not engine.config.password
+        self.out: list[bytes] = []
+        """Replies and messages that have not left yet."""
+        self.queue: list[list[bytes]] | None = None
+        """The commands since MULTI; None outside."""
+        self.queue_failed = False
+        self.subscribed = 0
+        """Number of channels and patterns."""
+        self.silent = False
+        """CLIENT REPLY OFF: commands run, replies are dropped."""
+        self.closing = False
+        """Close once what is in ``out`` has been sent."""
+        self.pending: Generator[None, None, bytes] | None = None
+        self.suspended_since: tuple[Command, list[bytes], int] | None = None
+        self.backlog: list[list[bytes]] = []
+        self.about: dict[str, Any] = {}
+        self.transport: Any = None
+        """Whatever moves the bytes; has ``wake(session)``."""
+        self.table: dict[bytes, Caller] = engine.registry
+        self.retable()
+
+    # ---------------------------------------------------------------------------------- running
+
+    def retable(self) -> None:
+        """Choose the way commands take, after a state changed that has a say in it."""
+        if self.pending is not None:
+            self.table = BACKLOG
+        elif (
+            self.engine.gates
+            or not self.authenticated
+            or self.queue is not None
+            or self.subscribed
+            or self.silent
+        ):
+            self.table = GATE
+        else:
+            self.table = self.engine.registry
+
+    def run(self, args: list[bytes]) -> bytes:
+        """Run one command to its end and return its reply; for tests and for EXEC-like callers."""
+        reply = self.table[args[0]](self, args)
+        while self.pending is not None:
+            reply = self.advance(1_000_000_000) or b""
+        return reply
+
+    def execute(self, args: list[bytes]) -> bytes:
+        """The long way of a command: everything that can stand between a client and a handler."""
+        command = self.engine.registry.find(args[0])
+        if command is None:
+            return self._refuse(unknown_command(self, args))
+        if command.wrong_arity(len(args)):
+            return self._refuse(wrong_arity(command.name))
+        if not self.authenticated and "no_auth" not in command.flags:
+            return self._refuse(resp.error("NOAUTH Authentication required."))
+        if self.subscribed and self.resp == 2 and command.name not in _WHEN_SUBSCRIBED:
+            return resp.error(
+                f"ERR Can't execute '{command.name}': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / "
+                "PING / QUIT / RESET are allowed in this context"
+            )
+        for gate in list(self.engine.gates.values()):
+            try:
+                gate(self, command, args)
+            except CommandError as error:
+                return self._refuse(resp.error(error.text))
+        if self.queue is not None and command.name not in _IN_MULTI:
+            if "no_multi" in command.flags:
+                return self._refuse(resp.error("ERR Command not allowed inside a transaction"))
+            self.queue.append(args)
+            return resp.QUEUED
+        reply = self.engine.registry[args[0]](self, args)
+        return b"" if self.silent else reply
+
+    def _refuse(self, reply: bytes) -> bytes:
+        if self.queue is not None:
+            self.queue_failed = True
+        return b"" if self.silent else reply
+
+    def call(self, args: list[bytes]) -> bytes:
+        """Run a command that was let through before (EXEC), to its end."""
+        table, self.table = self.table, self.engine.registry
+        try:
+            return self.run(args)
+        finally:
+            if self.table is self.engine.registry:
+                self.table = table
+
+    # ------------------------------------------------------------------------------- suspending
+
+    def suspend(
+        self, command: Command, args: list[bytes], work: Generator[None, None, bytes]
+    ) -> bytes:
+        """Go on with a long command in slices; its reply, and all later ones, come afterwards."""
+        self.pending = work
+        self.suspended_since = (command, args, time.perf_counter_ns())
+        self.engine.suspended[self] = None
+        self.retable()
+        return b""
+
+    def advance(self, budget_ns: int) -> bytes | None:
+        """Work on the suspended command for about that long; return its reply when it is done.
+
+        An error in it is a reply too: the session is free again in any case.
+        """
+        assert self.pending is not None
+        until = time.perf_counter_ns() + budget_ns
+        try:
+            while time.perf_counter_ns() < until:
+                next(self.pending)
+            return None
+        except StopIteration as done:
+            reply: bytes = done.value
+        except CommandError as error:
+            reply = resp.error(error.text)
+        except Exception as error:  # noqa: BLE001 - one client's fault is never another's
+            reply = self.engine.internal_error(self, error)
+        self._resume()
+        return b"" if self.silent else reply
+
+    def abandon(self) -> None:
+        """Drop the suspended command; the client is gone."""
+        if self.pending is not None:
+            self.pending.close()
+            self.pending = None
+            self.engine.suspended.pop(self, None)
+        self.backlog.clear()
+
+    def _resume(self) -> None:
+        assert self.suspended_since is not None
+        command, args, began = self.suspended_since
+        self.pending = self.suspended_since = None
+        self.engine.suspended.pop(self, None)
+        self.engine.stats.timed(self, command, args, time.perf_counter_ns() - began)
+        self.retable()
+
+    # ----------------------------------------------------------------------------------- output
+
+    def push(self, message: bytes) -> None:
+        """Send something that is no reply (a message to a subscriber), once the turn is durable."""
+        self.out.append(message)
+        self.engine.dirty[self] = None
+
+    def use_protocol(self, version: int) -> None:
+        """Speak RESP2 or RESP3 from the next reply on."""
+        self.resp = version
+        self.null = resp.NULL[version]
+
+    def close_after_reply(self) -> None:
+        """Close the connection when everything in ``out`` has been sent."""
+        self.closing = True
+        self.engine.dirty[self] = None
+
+    def take(self) -> bytes:
+        """Return and forget what is to be sent."""
+        sent = b"".join(self.out)
+        self.out.clear()
+        return sent
+
+
+def _execute(session: Session, args: list[bytes]) -> bytes:
+    return session.execute(args)
+
+
+def _keep(session: Session, args: list[bytes]) -> bytes:
+    session.backlog.append(args)
+    return b""
+
+
+GATE: Final = _Everything(_execute)
+BACKLOG: Final = _Everything(_keep)
