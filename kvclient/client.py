@@ -341,6 +341,7 @@ _CONFIRMATIONS = frozenset(
 
 
 def _connect(address: Address, timeout_s: float) -> socket.socket:
+    connection: socket.socket | None = None
     try:
         if address.path is not None:
             connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -355,10 +356,12 @@ def _connect(address: Address, timeout_s: float) -> socket.socket:
 
         context = ssl.create_default_context(cafile=address.ca_file)
         return context.wrap_socket(connection, server_hostname=address.host)
-    except TimeoutError as error:
-        raise ConnectionFailed(str(address), f"no answer within {timeout_s:g} s") from error
     except (OSError, UnicodeError) as error:
-        raise ConnectionFailed(str(address), _why(error)) from error
+        if connection is not None:
+            connection.close()
+        late = isinstance(error, TimeoutError)
+        reason = f"no answer within {timeout_s:g} s" if late else _why(error)
+        raise ConnectionFailed(str(address), reason) from error
 
 
 def _why(error: Exception) -> str:
