@@ -109,14 +109,14 @@ class Field:
         """The largest value it can hold."""
         return (1 << (self.bits - 1)) - 1 if self.signed else (1 << self.bits) - 1
 
-    def read(self, value: bytes, offset: int) -> int:
+    def read(self, value: bytes | bytearray, offset: int) -> int:
         """Return the integer at a bit offset; bits behind the end are 0."""
         first, last = offset >> 3, (offset + self.bits - 1) >> 3
         window = value[first : last + 1].ljust(last - first + 1, b"\0")
         number = int.from_bytes(window, "big") >> (7 - ((offset + self.bits - 1) & 7))
         return self.wrap(number)
 
-    def written(self, value: bytes, offset: int, number: int) -> tuple[int, bytes]:
+    def written(self, value: bytes | bytearray, offset: int, number: int) -> tuple[int, bytes]:
         """Return where, and which bytes, must replace those of the value to hold ``number``."""
         first, last = offset >> 3, (offset + self.bits - 1) >> 3
         window = value[first : last + 1].ljust(last - first + 1, b"\0")

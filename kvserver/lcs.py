@@ -7,7 +7,7 @@ limit on transient memory goes, take milliseconds and 15 MB.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 
@@ -25,18 +25,17 @@ class Match(NamedTuple):
         return self.first_end - self.first_start + 1
 
 
-def rows(first: bytes, second: bytes) -> list[int]:
-    """Return, for each prefix of ``first``, a number whose zero bits say where the length grows."""
+def rows(first: bytes, second: bytes) -> Iterator[int]:
+    """Yield, for each prefix of ``first``, a number whose zero bits say where the length grows."""
     width = len(second)
     full = (1 << width) - 1
     masks = {byte: _places(second, byte) for byte in set(first)}
     row = full
-    table = [row]
+    yield row
     for byte in first:
         hit = row & masks[byte]
         row = ((row + hit) | (row - hit)) & full
-        table.append(row)
-    return table
+        yield row
 
 
 def _places(text: bytes, byte: int) -> int:
@@ -45,16 +44,12 @@ def _places(text: bytes, byte: int) -> int:
     return int(marks[::-1], 2) if marks else 0
 
 
-def length(first: bytes, second: bytes) -> int:
-    """Return how long the longest common subsequence is."""
-    last = rows(first, second)[-1]
-    return len(second) - last.bit_count()
+def trace(first: bytes, second: bytes, table: Sequence[int]) -> Iterator[Match]:
+    """Yield the shared stretches from the last to the first, as Redis reports them.
 
-
-def trace(first: bytes, second: bytes) -> Iterator[Match]:
-    """Yield the shared stretches from the last to the first, as Redis reports them."""
+    ``table`` holds the ``rows`` of the two.
+    """
     size = (len(second) + 7) // 8
-    table = rows(first, second)
     i, j = len(first), len(second)
     row = table[i].to_bytes(size, "little") if size else b""
     end_i = end_j = -1  # where the running stretch ends
@@ -77,9 +72,3 @@ def trace(first: bytes, second: bytes) -> Iterator[Match]:
         if end_i >= 0:
             yield Match(start_i, end_i, start_j, end_j)
             end_i = -1
-
-
-def subsequence(first: bytes, second: bytes) -> bytes:
-    """Return the longest common subsequence itself."""
-    pieces = [first[match.first_start : match.first_end + 1] for match in trace(first, second)]
-    return b"".join(reversed(pieces))

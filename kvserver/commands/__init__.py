@@ -38,8 +38,14 @@ __all__ = ["FAMILIES", "Command", "CommandTable", "Registry", "load_registry"]
 
 FAMILIES: Final = (
     "strings",
+    "exchange",
+    "counters",
+    "substrings",
+    "bits",
     "keys",
+    "moves",
     "expiry",
+    "moments",
     "connection",
     "server",
     "summaries",

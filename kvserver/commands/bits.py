@@ -1,0 +1,220 @@
+"""Strings as bitmaps: SETBIT GETBIT BITCOUNT BITPOS BITOP BITFIELD BITFIELD_RO."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from kvserver import bitops
+from kvserver.bitops import Field, Overflow
+from kvserver.commands.arguments import SYNTAX_ERROR, integer_argument
+from kvserver.commands.table import CommandTable
+from kvserver.errors import CommandError
+from kvserver.numbers import parse_int
+from kvserver.resp import NULL, ONE, ZERO, array, integer
+from kvserver.session import Session
+
+TABLE = CommandTable("bitmap")
+
+_BAD_OFFSET: Final = "ERR bit offset is not an integer or out of range"
+_BAD_BIT: Final = "ERR bit is not an integer or out of range"
+_BAD_FIELD: Final = (
+    "ERR Invalid bitfield type. Use something like i16 u8. "
+    "Note that u64 is not supported but i64 is."
+)
+_OVERFLOWS: Final[dict[bytes, Overflow]] = {b"WRAP": "WRAP", b"SAT": "SAT", b"FAIL": "FAIL"}
+_MINUS_ONE: Final = b":-1\r\n"
+
+
+def _bit_offset(session: Session, raw: bytes, field: Field | None = None) -> int:
+    """Read a bit offset; ``#n`` counts in fields of this width."""
+    scale = 1
+    if field is not None and raw[:1] == b"#":
+        raw, scale = raw[1:], field.bits
+    offset = parse_int(raw)
+    if offset is None or offset < 0 or offset * scale >> 3 >= session.engine.config.max_bulk_bytes:
+        raise CommandError(_BAD_OFFSET)
+    return offset * scale
+
+
+@TABLE.command("setbit", 4, "write denyoom", keys=(1, 1, 1), since="2.2.0")
+def setbit(session: Session, args: list[bytes]) -> bytes:
+    """Sets or clears one bit of a string; returns what it was."""
+    offset = _bit_offset(session, args[2])
+    if args[3] not in {b"0", b"1"}:
+        raise CommandError(_BAD_BIT)
+    bit = args[3] == b"1"
+    keyspace = session.keyspace
+    old_value = keyspace.string_or_none(args[1])
+    value = old_value or b""
+    old = bitops.get_bit(value, offset)
+    if old_value is None or offset >> 3 >= len(value) or old != bit:
+        byte = bitops.byte_with_bit(value, offset, bit)
+        keyspace.overwrite(args[1], offset >> 3, bytes((byte,)), "setbit")
+    return ONE if old else ZERO
+
+
+@TABLE.command("getbit", 3, "readonly fast", keys=(1, 1, 1), since="2.2.0")
+def getbit(session: Session, args: list[bytes]) -> bytes:
+    """Returns one bit of a string."""
+    offset = _bit_offset(session, args[2])
+    value = session.keyspace.string(args[1])
+    return ONE if value is not None and bitops.get_bit(value, offset) else ZERO
+
+
+@TABLE.command("bitcount", -2, "readonly", keys=(1, 1, 1), since="2.6.0")
+def bitcount(session: Session, args: list[bytes]) -> bytes:
+    """Counts the bits that are set."""
+    value = session.keyspace.string(args[1])
+    if value is None:
+        return ZERO
+    if len(args) == 2:
+        return integer(bitops.count_bits(value, 0, len(value) * 8 - 1) if value else 0)
+    if len(args) not in {4, 5}:
+        raise CommandError(SYNTAX_ERROR)
+    start, end = integer_argument(args[2]), integer_argument(args[3])
+    if start < 0 and end < 0 and start > end:
+        return ZERO
+    unit = _unit(args[4]) if len(args) == 5 else 8
+    found = bitops.clip_range(start, end, len(value) * 8 // unit)
+    if found is None:
+        return ZERO
+    return integer(bitops.count_bits(value, found[0] * unit, found[1] * unit + unit - 1))
+
+
+@TABLE.command("bitpos", -3, "readonly", keys=(1, 1, 1), since="2.8.7")
+def bitpos(session: Session, args: list[bytes]) -> bytes:
+    """Finds the first bit that is set, or clear."""
+    bit = integer_argument(args[2])
+    if bit not in {0, 1}:
+        raise CommandError("ERR The bit argument must be 1 or 0.")
+    value = session.keyspace.string(args[1])
+    if value is None:
+        return _MINUS_ONE if bit else ZERO
+    if len(args) > 6:
+        raise CommandError(SYNTAX_ERROR)
+    start = integer_argument(args[3]) if len(args) > 3 else 0
+    unit = _unit(args[5]) if len(args) > 5 else 8
+    end = integer_argument(args[4]) if len(args) > 4 else -1
+    found = bitops.clip_range(start, end, len(value) * 8 // unit)
+    if found is None:
+        return _MINUS_ONE
+    place = bitops.find_bit(value, bit, found[0] * unit, found[1] * unit + unit - 1)
+    if place < 0 and bit == 0 and len(args) < 5:
+        return integer(len(value) * 8)  # without an end, zeros follow the value
+    return integer(place)
+
+
+def _unit(raw: bytes) -> int:
+    word = raw.upper()
+    if word == b"BIT":
+        return 1
+    if word == b"BYTE":
+        return 8
+    raise CommandError(SYNTAX_ERROR)
+
+
+@TABLE.command("bitop", -4, "write denyoom", keys=(2, -1, 1), since="2.6.0")
+def bitop(session: Session, args: list[bytes]) -> bytes:
+    """Combines strings bit by bit into a destination; returns its length."""
+    operation = args[1].upper()
+    if operation not in {b"AND", b"OR", b"XOR", b"NOT"}:
+        raise CommandError(SYNTAX_ERROR)
+    if operation == b"NOT" and len(args) != 4:
+        raise CommandError("ERR BITOP NOT must be called with a single source key.")
+    keyspace = session.keyspace
+    values = [keyspace.string(key) or b"" for key in args[3:]]
+    result = bitops.combine(operation, values)
+    if result:
+        keyspace.set(args[2], result)
+    else:
+        keyspace.delete(args[2])
+    return integer(len(result))
+
+
+@dataclass(slots=True)
+class _Step:
+    """One operation of a BITFIELD."""
+
+    name: bytes
+    field: Field
+    offset: int
+    number: int
+    overflow: Overflow
+
+
+@TABLE.command("bitfield", -2, "write denyoom", keys=(1, 1, 1), since="3.2.0")
+def bitfield(session: Session, args: list[bytes]) -> bytes:
+    """Reads and changes integers of any width inside a string."""
+    steps = _steps(session, args)
+    writes = [step for step in steps if step.name != b"GET"]
+    if not writes:
+        return _read_fields(session, args[1], steps)
+    keyspace = session.keyspace
+    old_value = keyspace.string_or_none(args[1])
+    value = bytearray(old_value or b"")
+    needed = max(step.offset + step.field.bits - 1 for step in writes) // 8 + 1
+    changed = old_value is None or len(value) < needed
+    value.extend(bytes(max(0, needed - len(value))))
+    low, high = (len(old_value or b""), needed) if changed else (needed, 0)
+    replies = []
+    for step in steps:
+        old = step.field.read(value, step.offset)
+        if step.name == b"GET":
+            replies.append(integer(old))
+            continue
+        wanted = old + step.number if step.name == b"INCRBY" else step.number
+        if step.name == b"SET" and not step.field.signed:
+            wanted &= (1 << 64) - 1
+        new = step.field.fit(wanted, step.overflow)
+        if new is None:
+            replies.append(NULL[session.resp])
+            continue
+        replies.append(integer(new if step.name == b"INCRBY" else old))
+        if new != old:
+            at, piece = step.field.written(value, step.offset, new)
+            value[at : at + len(piece)] = piece
+            low, high = min(low, at), max(high, at + len(piece))
+            changed = True
+    if changed:
+        keyspace.overwrite(args[1], low, bytes(value[low:high]), "setbit")
+    return array(replies)
+
+
+@TABLE.command("bitfield_ro", -2, "readonly fast", keys=(1, 1, 1), since="6.0.0")
+def bitfield_ro(session: Session, args: list[bytes]) -> bytes:
+    """Reads integers of any width inside a string."""
+    steps = _steps(session, args)
+    if any(step.name != b"GET" for step in steps):
+        raise CommandError("ERR BITFIELD_RO only supports the GET subcommand")
+    return _read_fields(session, args[1], steps)
+
+
+def _read_fields(session: Session, key: bytes, steps: list[_Step]) -> bytes:
+    value = session.keyspace.string(key) or b""
+    return array([integer(step.field.read(value, step.offset)) for step in steps])
+
+
+def _steps(session: Session, args: list[bytes]) -> list[_Step]:
+    steps = []
+    overflow: Overflow = "WRAP"
+    at = 2
+    while at < len(args):
+        name, left = args[at].upper(), len(args) - at - 1
+        if name == b"OVERFLOW" and left >= 1:
+            rule = _OVERFLOWS.get(args[at + 1].upper())
+            if rule is None:
+                raise CommandError("ERR Invalid OVERFLOW type specified")
+            overflow = rule
+            at += 2
+            continue
+        if not ((name == b"GET" and left >= 2) or (name in {b"SET", b"INCRBY"} and left >= 3)):
+            raise CommandError(SYNTAX_ERROR)
+        field = bitops.parse_field(args[at + 1])
+        if field is None:
+            raise CommandError(_BAD_FIELD)
+        offset = _bit_offset(session, args[at + 2], field)
+        number = 0 if name == b"GET" else integer_argument(args[at + 3])
+        steps.append(_Step(name, field, offset, number, overflow))
+        at += 3 if name == b"GET" else 4
+    return steps

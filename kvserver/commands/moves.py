@@ -1,0 +1,83 @@
+"""Keys moved and picked: COPY RENAME RENAMENX RANDOMKEY TOUCH."""
+
+from __future__ import annotations
+
+from kvserver.commands.arguments import NO_SUCH_KEY, SYNTAX_ERROR, integer_argument
+from kvserver.commands.table import CommandTable
+from kvserver.errors import CommandError
+from kvserver.resp import OK, ONE, ZERO, bulk, integer
+from kvserver.session import Session
+
+TABLE = CommandTable("generic")
+
+
+def _rename(session: Session, source: bytes, target: bytes) -> None:
+    keyspace = session.keyspace
+    value = keyspace.peek(source)
+    if value is None:
+        raise CommandError(NO_SUCH_KEY)
+    if source == target:
+        return
+    deadline_ms = keyspace.deadline(source)
+    keyspace.delete(source, "rename_from")
+    keyspace.put(target, value, deadline_ms, "rename_to")
+
+
+@TABLE.command("rename", 3, "write", keys=(1, 2, 1), complexity="O(1)")
+def rename(session: Session, args: list[bytes]) -> bytes:
+    """Renames a key, in place of whatever had the new name."""
+    _rename(session, args[1], args[2])
+    return OK
+
+
+@TABLE.command("renamenx", 3, "write fast", keys=(1, 2, 1), complexity="O(1)")
+def renamenx(session: Session, args: list[bytes]) -> bytes:
+    """Renames a key unless the new name is taken."""
+    keyspace = session.keyspace
+    if not keyspace.exists(args[1]):
+        raise CommandError(NO_SUCH_KEY)
+    if keyspace.exists(args[2]):
+        return ZERO
+    _rename(session, args[1], args[2])
+    return ONE
+
+
+@TABLE.command("copy", -3, "write denyoom", keys=(1, 2, 1), since="6.2.0", complexity="O(1)")
+def copy(session: Session, args: list[bytes]) -> bytes:
+    """Copies the value of a key, with its deadline, to another key."""
+    replace = False
+    at = 3
+    while at < len(args):
+        word = args[at].upper()
+        if word == b"REPLACE":
+            replace = True
+        elif word == b"DB" and at + 1 < len(args):
+            at += 1
+            if integer_argument(args[at]) != 0:
+                raise CommandError("ERR DB index is out of range")
+        else:
+            raise CommandError(SYNTAX_ERROR)
+        at += 1
+    source, target = args[1], args[2]
+    if source == target:
+        raise CommandError("ERR source and destination objects are the same")
+    keyspace = session.keyspace
+    value = keyspace.peek(source)
+    if value is None or (keyspace.exists(target) and not replace):
+        return ZERO
+    keyspace.put(target, value, keyspace.deadline(source), "copy_to")
+    return ONE
+
+
+@TABLE.command("randomkey", 1, "readonly", complexity="O(1)")
+def randomkey(session: Session, args: list[bytes]) -> bytes:  # noqa: ARG001 - as every handler
+    """Returns a key at random."""
+    key = session.keyspace.random_key()
+    return session.null if key is None else bulk(key)
+
+
+@TABLE.command("touch", -2, "readonly fast", keys=(1, -1, 1), since="3.2.1", complexity="O(N)")
+def touch(session: Session, args: list[bytes]) -> bytes:
+    """Counts how many of the keys exist, and marks them as used now."""
+    lookup = session.keyspace.lookup
+    return integer(sum([lookup(key) is not None for key in args[1:]]))
