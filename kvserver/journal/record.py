@@ -24,6 +24,7 @@ array.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from struct import Struct
 from typing import Any, NamedTuple
 from zlib import crc32
@@ -46,7 +47,7 @@ hurt."""
 _CHECKED = Struct(">4sIQI")
 _CRC = Struct(">I")
 
-Effect = list[Any]
+Effect = Sequence[Any]
 
 
 class Header(NamedTuple):
@@ -89,13 +90,18 @@ def decode_header(data: bytes, offset: int, seed: int) -> Header | None:
     return Header(magic, length, sequence, body_crc)
 
 
-def encode_body(effects: list[Effect]) -> bytes:
-    """Pack effects; the writer has a faster way for the turns of the server."""
-    body: bytes = msgpack.packb(effects)
+def new_packer() -> Any:
+    """Return a packer for bodies; text that came as other than UTF-8 keeps its raw bytes."""
+    return msgpack.Packer(unicode_errors="surrogateescape")
+
+
+def encode_body(effects: Sequence[Effect]) -> bytes:
+    """Pack effects; whoever packs often keeps a packer."""
+    body: bytes = new_packer().pack(effects)
     return body
 
 
-def decode_body(body: bytes) -> list[Effect]:
+def decode_body(body: bytes) -> list[list[Any]]:
     """Return the effects of a record.
 
     Raises:
@@ -108,6 +114,7 @@ def decode_body(body: bytes) -> list[Effect]:
             max_array_len=MAX_ELEMENTS,
             max_map_len=MAX_ELEMENTS,
             strict_map_key=False,
+            unicode_errors="surrogateescape",
         )
     except (ValueError, TypeError, MemoryError) as error:  # TypeError: a map with an unhashable key
         raise RecordError(

@@ -30,7 +30,7 @@ from kvserver.errors import DamageError, DirectoryError, JournalError, RecordErr
 from kvserver.journal import manifest as manifests
 from kvserver.journal.fs import FileSystem, Lock, LockHeldError
 from kvserver.journal.manifest import LOCK, Entry, Manifest
-from kvserver.journal.record import Effect, decode_body
+from kvserver.journal.record import decode_body
 from kvserver.journal.segment import SegmentReader
 
 if TYPE_CHECKING:
@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("kvserver.journal")
 
+ApplyMany = Callable[[list[list[Any]]], Any]
+"""`Keyspace.apply_many`, or anything that takes the effects of one record."""
 Mode = Literal["tail", "strict"]
 SLICE_S = 0.008
 """How long replay runs before it lets the caller do something else."""
@@ -157,7 +159,7 @@ class Recovery:
             f"the manifest is missing but {files[0]} is there",
         )
 
-    def replay(self, apply_many: Callable[[list[Effect]], Any]) -> Iterator[tuple[int, int]]:
+    def replay(self, apply_many: ApplyMany) -> Iterator[tuple[int, int]]:
         """Read all files and hand the effects on, record by record.
 
         Yields ``(bytes done, bytes in total)`` every few milliseconds, so that the caller can
@@ -180,7 +182,7 @@ class Recovery:
             self.report.seconds = time.perf_counter() - started
         self._done = True
 
-    def _replay(self, apply_many: Callable[[list[Effect]], Any]) -> Iterator[tuple[int, int]]:
+    def _replay(self, apply_many: ApplyMany) -> Iterator[tuple[int, int]]:
         sizes = []
         for entry in self.manifest.entries:
             file = self.fs.open(entry.name)
@@ -208,7 +210,7 @@ class Recovery:
         self,
         reader: SegmentReader,
         entry: Entry,
-        apply_many: Callable[[list[Effect]], Any],
+        apply_many: ApplyMany,
         before: int,
         total: int,
     ) -> Iterator[tuple[int, int]]:
@@ -235,22 +237,9 @@ class Recovery:
         """Judge how a file ended; return whether it must be the last one."""
         broken, footer = reader.broken, reader.footer
         if not entry.open:
-            if broken is not None:
-                raise self._damage(entry, broken.offset, broken.reason, broken.sequence)
-            if footer is None:
-                raise self._damage(
-                    entry, reader.end, "a closed file ends without footer", reader.sequence
-                )
-            if size != entry.size:
-                raise self._damage(
-                    entry, size, f"{size} bytes where the manifest says {entry.size}"
-                )
-            if (footer.records, footer.last, footer.chain) != (
-                entry.records,
-                entry.last,
-                entry.chain,
-            ):
-                raise self._damage(entry, reader.end, "the footer does not fit the manifest")
+            problem = reader.problem_of_closed(entry, size)
+            if problem is not None:
+                raise self._damage(entry, *problem)
         elif broken is not None:
             if not broken.torn or self.mode == "strict":
                 raise self._damage(entry, broken.offset, broken.reason, broken.sequence)
@@ -362,7 +351,7 @@ class Recovery:
         """Remove what a crash left: files of ours that the manifest does not name."""
         fs = self.fs
         keep = manifests.names_of(settled.entries)
-        oldest = settled.entries[0].number
+        oldest = min(entry.number for entry in settled.entries)
         for name in fs.names():
             ours = manifests.OURS.fullmatch(name) is not None or name == manifests.MANIFEST_TEMP
             if not ours or name in keep or name.endswith(".damaged"):
@@ -385,7 +374,7 @@ class Recovery:
 
 def recover(
     fs: FileSystem,
-    apply_many: Callable[[list[Effect]], Any],
+    apply_many: ApplyMany,
     *,
     mode: Mode = "tail",
     progress: Callable[[int, int], Any] | None = None,

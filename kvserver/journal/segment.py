@@ -15,6 +15,7 @@ from zlib import crc32
 
 from kvserver.errors import RecordError
 from kvserver.journal.fs import File
+from kvserver.journal.manifest import Entry
 from kvserver.journal.record import (
     FOOTER_MAGIC,
     HEADER,
@@ -122,6 +123,23 @@ class SegmentReader:
             yield Record(base + at, sequence, body)
             at = end
 
+    def problem_of_closed(self, entry: Entry, size: int) -> tuple[int, str, int | None] | None:
+        """Compare what was read with what the manifest says of a closed file.
+
+        Returns:
+            offset, reason and sequence number of the first difference; None when all is well.
+        """
+        broken, footer = self.broken, self.footer
+        if broken is not None:
+            return broken.offset, broken.reason, broken.sequence
+        if footer is None:
+            return self.end, "a closed file ends without footer", self.sequence
+        if size != entry.size:
+            return size, f"{size} bytes where the manifest says {entry.size}", None
+        if (footer.records, footer.last, footer.chain) != (entry.records, entry.last, entry.chain):
+            return self.end, "the footer does not fit the manifest", None
+        return None
+
     def _read_footer(self, offset: int, size: int) -> None:
         data = self.file.read(offset, min(size - offset, CHUNK_BYTES))
         header = decode_header(data, 0, self.seed)
@@ -148,6 +166,27 @@ class SegmentReader:
             return
         self.footer = footer
         self.end = end
+
+
+def read_footer(file: File, file_id: int, sequence: int) -> Footer | None:
+    """Return the footer of a closed file without reading the records before it."""
+    size = file.size()
+    tail = min(size, CHUNK_BYTES)
+    data = file.read(size - tail, tail)
+    at = data.rfind(FOOTER_MAGIC)
+    while at >= 0:
+        if at + HEADER_BYTES <= len(data):
+            header = decode_header(data, at, seed_of(file_id))
+            body = data[at + HEADER_BYTES :]
+            if (
+                header is not None
+                and header.sequence == sequence
+                and header.length == len(body)
+                and header.body_crc == crc32(body)
+            ):
+                return decode_footer(body)
+        at = data.rfind(FOOTER_MAGIC, 0, at)
+    return None
 
 
 def judge(file: File, offset: int, size: int, expected: int, seed: int) -> Break:

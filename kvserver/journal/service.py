@@ -11,7 +11,7 @@ import logging
 
 import trio
 
-from kvserver.errors import JournalFailedError
+from kvserver.errors import JournalFailedError, JournalFullError
 from kvserver.journal.writer import Journal
 
 log = logging.getLogger("kvserver.journal")
@@ -28,6 +28,7 @@ class JournalService:
         """How often replies had to wait for a slow device under everysec."""
         self._wake = trio.Event()
         self._synced = trio.Event()
+        self._maintained = trio.Event()
 
     async def run(self) -> None:
         """Sync, rotate and heal until cancelled; the journal stays open.
@@ -52,7 +53,10 @@ class JournalService:
                 synced.set()
             if journal.needs_maintenance:
                 await trio.to_thread.run_sync(journal.maintain)
-            journal.rotate_if_needed()
+            if journal.rotate_if_needed():
+                await trio.to_thread.run_sync(journal.maintain)
+            maintained, self._maintained = self._maintained, trio.Event()
+            maintained.set()
 
     async def commit(self) -> None:
         """Return when the replies of what was appended may leave.
@@ -76,6 +80,31 @@ class JournalService:
                     await self._synced.wait()
                 if journal.failed is not None:
                     raise JournalFailedError(journal.failed)
+
+    async def rotate(self) -> None:
+        """Return once everything appended before is in closed files that the manifest lists.
+
+        Needs `run` beside it. Waits for as long as there is no space.
+
+        Raises:
+            JournalFullError: the next segment cannot be made, or records are pending.
+            JournalFailedError: the device failed.
+        """
+        journal = self.journal
+        if journal.active_bytes:
+            journal.want_rotation()
+        while not journal.rotation_done:
+            self._wake.set()
+            tried, before = journal.maintenance_failures, journal.maintenances
+            with trio.move_on_after(TICK_S):
+                await self._maintained.wait()
+            if journal.failed is not None:
+                raise JournalFailedError(journal.failed)
+            if journal.pending or (
+                journal.maintenances > before and journal.maintenance_failures > tried
+            ):
+                journal.forget_rotation()
+                raise JournalFullError(journal.readonly_reason or "no space for a segment")
 
     @property
     def must_commit(self) -> bool:

@@ -28,11 +28,9 @@ import errno
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Literal, NoReturn, get_args
 from zlib import crc32
-
-import msgpack
 
 from kvserver.errors import JournalFailedError, JournalFullError
 from kvserver.journal import manifest as manifests
@@ -43,6 +41,7 @@ from kvserver.journal.record import (
     Footer,
     encode_footer,
     encode_header,
+    new_packer,
     seed_of,
 )
 
@@ -93,7 +92,7 @@ class Journal:
         self._chain = state.chain
         self._records = state.records
         self._next = state.next
-        self._packer = msgpack.Packer()
+        self._pack = new_packer().pack
         self._prepared: tuple[str, File] | None = None
         self._full: deque[tuple[File, Entry]] = deque()
         self._rotation_wanted = False
@@ -107,6 +106,10 @@ class Journal:
         self.syncs = 0
         self.last_sync_s = 0.0
         self.write_errors = 0
+        self.maintenances = 0
+        self.maintenance_failures = 0
+        """How often there was no space for a next segment."""
+        self.maintenance_error = ""
 
     # -- what STATS shows -------------------------------------------------------------------------
 
@@ -171,7 +174,7 @@ class Journal:
 
     # -- writing ----------------------------------------------------------------------------------
 
-    def append(self, effects: list[Effect]) -> None:
+    def append(self, effects: Sequence[Effect]) -> None:
         """Write the effects as one record; when this returns, a killed process loses none of them.
 
         Raises:
@@ -184,7 +187,7 @@ class Journal:
             return
         if self.failed is not None:
             raise JournalFailedError(self.failed)
-        body: bytes = self._packer.pack(effects)
+        body: bytes = self._pack(effects)
         if len(body) > MAX_BODY_BYTES:
             self._fail(f"a record of {len(body)} bytes cannot be written")
         if self._pending:
@@ -290,8 +293,12 @@ class Journal:
             return
         self._seal_full()
         if self.needs_maintenance and self._prepared is None:
-            with contextlib.suppress(JournalFullError):
+            try:
                 self._prepare()
+            except JournalFullError as error:
+                self.maintenance_failures += 1
+                self.maintenance_error = str(error)
+        self.maintenances += 1
 
     @property
     def needs_maintenance(self) -> bool:
@@ -335,8 +342,10 @@ class Journal:
                 )
                 try:
                     self._replace_manifest(entries)
-                except OSError:
-                    return  # no space for a manifest; the segment stays open in it, try again later
+                except OSError as error:  # the segment stays open in the manifest until next time
+                    self.maintenance_failures += 1
+                    self.maintenance_error = str(error)
+                    return
             with self._sync_lock:  # a sync under way may hold this very file
                 self._full.popleft()
                 file.close()
@@ -355,6 +364,10 @@ class Journal:
     def want_rotation(self) -> None:
         """Ask for a new segment soon, however short the active one is (compaction does)."""
         self._rotation_wanted = True
+
+    def forget_rotation(self) -> None:
+        """Take `want_rotation` back."""
+        self._rotation_wanted = False
 
     def rotate_if_needed(self) -> bool:
         """Switch to the prepared segment when the active one is full; one small write.
@@ -387,6 +400,11 @@ class Journal:
     def rotation_done(self) -> bool:
         """Whether nothing is between the active segment and the closed ones."""
         return not self._rotation_wanted and not self._full
+
+    def new_base_name(self) -> str:
+        """Return a name for the next base."""
+        with self._manifest_lock:
+            return manifests.new_name("base", self._manifest.next_number)
 
     def replace_by_base(self, base: Entry) -> tuple[str, ...]:
         """Let the manifest begin with a new base; return the names of the files that it replaced.

@@ -1,0 +1,338 @@
+"""From closed files to one base: a function of files, run by a process of its own.
+
+`compact` reads a base and the closed segments behind it and writes the base that replaces them.
+It holds a few of the `partition` parts of the keys in memory at a time, as many as its budget
+allows, and reads the segments again for the next ones (a base has its parts in order, so of it
+each byte is read once). What is in memory is a keyspace for each part, so the result is by
+construction what recovery would make of the same files. Nothing expires here: an expired key goes
+when the server has said so in the journal.
+
+The new file is written under a temporary name, synced, renamed, and the directory synced. Only
+then may anybody name it in a manifest. A crash in between leaves a stray file that the next start
+removes.
+
+As a process (``python -m kvserver.journal.compaction``) it gets its plan as one JSON line on
+stdin, answers with one on stdout, gives way to everybody else (lowest priority), and ends when its
+parent does. It is started by exec, never by fork, so it cannot inherit the lock.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import os
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+from zlib import crc32
+
+import msgpack
+
+from kvserver.errors import DamageError, JournalError, RecordError
+from kvserver.journal import manifest as manifests
+from kvserver.journal.fs import File, FileSystem, RealFileSystem
+from kvserver.journal.manifest import Entry
+from kvserver.journal.partition import PARTS, buckets_for, distribute
+from kvserver.journal.record import (
+    Effect,
+    Footer,
+    decode_body,
+    encode_footer,
+    encode_header,
+    new_packer,
+    seed_of,
+)
+from kvserver.journal.segment import Record, SegmentReader, read_footer
+
+BUDGET_BYTES = 32 << 20
+"""Memory for the keys of one pass, at least; the constant beside the tenth of the data."""
+EXPANSION = 3
+"""Bytes of memory for a byte of a record, roughly; measured with keys of 16 bytes and values of
+100."""
+RECORD_BYTES = 1 << 18
+SYNC_BYTES = 8 << 20
+"""The base is synced in steps of this size: one big sync at its end would make the server's own
+syncs wait behind it."""
+SWITCH_INTERVAL_S = 0.05
+
+
+class BaseWriter:
+    """Writes a base part by part."""
+
+    def __init__(self, file: File, file_id: int):
+        self._file = file
+        self._seed = seed_of(file_id)
+        self._pack = new_packer().pack
+        self._unsynced = 0
+        self._body: list[bytes] = []
+        self._body_bytes = 0
+        self.size = 0
+        self.records = 0
+        self.chain = 0
+        self.partitions: list[tuple[int, int]] = []
+
+    def write_part(self, effects: Iterator[Effect]) -> None:
+        """Write all effects of the next part."""
+        start, before = self.size, self.records
+        for effect in effects:
+            packed = self._pack(effect)
+            self._body.append(packed)
+            self._body_bytes += len(packed)
+            if self._body_bytes >= RECORD_BYTES or len(self._body) >= 4096:
+                self._flush()
+        self._flush()
+        self.partitions.append((start, self.records - before))
+
+    def _flush(self) -> None:
+        if not self._body:
+            return
+        body = msgpack.Packer().pack_array_header(len(self._body)) + b"".join(self._body)
+        self._body.clear()
+        self._body_bytes = 0
+        self.records += 1
+        header = encode_header(body, self.records, self._seed)
+        self.chain = crc32(header, self.chain)
+        self._write(header + body)
+
+    def finish(self, last: int) -> None:
+        """Write the footer and sync."""
+        footer = Footer(self.records, last, self.chain, self.partitions)
+        self._write(encode_footer(footer, self.records + 1, self._seed))
+        self._file.sync()
+
+    def _write(self, data: bytes) -> None:
+        manifests.write_all(self._file, data)
+        self.size += len(data)
+        self._unsynced += len(data)
+        if self._unsynced >= SYNC_BYTES:
+            self._file.sync()
+            self._unsynced = 0
+
+
+def compact(
+    fs: FileSystem,
+    entries: Sequence[Entry],
+    name: str,
+    *,
+    budget_bytes: int = BUDGET_BYTES,
+    max_patterns: int = 10_000,
+    pause: Callable[[], None] = lambda: None,
+) -> Entry:
+    """Write the base ``name`` that stands for ``entries``; return its entry for the manifest.
+
+    Args:
+        fs: the directory.
+        entries: closed files, in order, as the manifest has them.
+        name: the name of the new base.
+        budget_bytes: memory for keys, at least; a tenth of the data when that is more.
+        max_patterns: the bound of the catalogue, as the server has it.
+        pause: called often; may sleep.
+
+    Raises:
+        DamageError: a file is not what the manifest says; nothing was changed.
+        OSError: the disk said no; the temporary file is gone again.
+    """
+    if not entries or any(entry.open for entry in entries):
+        raise ValueError("compaction takes closed files")
+    temp = name + ".tmp"
+    with contextlib.suppress(FileNotFoundError):
+        fs.unlink(temp)
+    file = fs.create(temp)
+    try:
+        writer = BaseWriter(file, manifests.id_of(name))
+        _write_parts(fs, entries, writer, budget_bytes, max_patterns=max_patterns, pause=pause)
+        writer.finish(entries[-1].last)
+        file.close()
+        fs.rename(temp, name)
+    except BaseException:
+        file.close()
+        with contextlib.suppress(OSError):
+            fs.unlink(temp)
+        raise
+    fs.sync_directory()
+    last = entries[-1].last
+    return Entry(name, False, writer.size, writer.records, 1, last, writer.chain)
+
+
+def _write_parts(
+    fs: FileSystem,
+    entries: Sequence[Entry],
+    writer: BaseWriter,
+    budget_bytes: int,
+    *,
+    max_patterns: int,
+    pause: Callable[[], None],
+) -> None:
+    from kvserver.keyspace import Keyspace  # not needed by those who only check or repair
+
+    base = entries[0] if entries[0].is_base else None
+    segments = entries[1:] if base else entries
+    index = _read_index(fs, base) if base else []
+    total = sum(entry.size for entry in entries)
+    budget = max(budget_bytes, EXPANSION * total // 10)
+    for parts in plan(total, budget):
+        spaces = {part: Keyspace(lambda: 0, max_patterns=max_patterns) for part in parts}
+
+        def apply(effects: Sequence[Effect], parts: range = parts, spaces: Any = spaces) -> None:
+            buckets = buckets_for(parts)
+            distribute(effects, buckets)
+            for part in parts:
+                bucket = buckets[part]
+                apply_one = spaces[part].apply
+                for effect in bucket or ():
+                    apply_one(effect)
+            pause()
+
+        if base is not None:
+            _read_parts(fs, base, index, parts, apply)
+        for entry in segments:
+            read_closed(fs, entry, apply)
+        for part in parts:
+            writer.write_part(spaces.pop(part).dump())
+            pause()
+
+
+def plan(total_bytes: int, budget_bytes: int) -> list[range]:
+    """Group the parts, so that those of one group fit into the budget together."""
+    passes = min(PARTS, max(1, -(-EXPANSION * total_bytes // budget_bytes)))
+    borders = [PARTS * n // passes for n in range(passes + 1)]
+    return [range(a, b) for a, b in itertools.pairwise(borders)]
+
+
+def _read_index(fs: FileSystem, base: Entry) -> list[tuple[int, int]]:
+    file = fs.open(base.name)
+    try:
+        footer = read_footer(file, base.id, base.records + 1)
+    finally:
+        file.close()
+    if footer is None or len(footer.partitions) != PARTS:
+        raise DamageError(str(fs.path / base.name), base.size, "the base has no index of its parts")
+    if (footer.records, footer.last, footer.chain) != (base.records, base.last, base.chain):
+        raise DamageError(
+            str(fs.path / base.name), base.size, "the footer does not fit the manifest"
+        )
+    return footer.partitions
+
+
+def _read_parts(
+    fs: FileSystem,
+    base: Entry,
+    index: list[tuple[int, int]],
+    parts: range,
+    apply: Callable[[Sequence[Effect]], Any],
+) -> None:
+    """Hand on the records of some parts of a base, and make sure that all of them are there."""
+    offset = index[parts.start][0]
+    skipped = sum(count for _, count in index[: parts.start])
+    wanted = sum(index[part][1] for part in parts)
+    if not wanted:
+        return
+    file = fs.open(base.name)
+    try:
+        reader = SegmentReader(file, base.id, skipped + 1, offset=offset)
+        for record in reader:
+            _apply_record(fs, base, record, apply)
+            wanted -= 1
+            if not wanted:
+                return
+        broken = reader.broken
+        at = broken.offset if broken else reader.end
+        raise DamageError(
+            str(fs.path / base.name), at, broken.reason if broken else "records are missing"
+        )
+    finally:
+        file.close()
+
+
+def read_closed(fs: FileSystem, entry: Entry, apply: Callable[[Sequence[Effect]], Any]) -> None:
+    """Hand on all records of a closed file, and make sure that it is what the manifest says."""
+    file = fs.open(entry.name)
+    try:
+        reader = SegmentReader(file, entry.id, entry.first_record)
+        for record in reader:
+            _apply_record(fs, entry, record, apply)
+        problem = reader.problem_of_closed(entry, file.size())
+        if problem is not None:
+            raise DamageError(str(fs.path / entry.name), *problem)
+    finally:
+        file.close()
+
+
+def _apply_record(
+    fs: FileSystem, entry: Entry, record: Record, apply: Callable[[Sequence[Effect]], Any]
+) -> None:
+    try:
+        apply(decode_body(record.body))
+    except (RecordError, ValueError, TypeError, KeyError, IndexError) as error:
+        path = str(fs.path / entry.name)
+        raise DamageError(path, record.offset, str(error), record.sequence) from error
+
+
+def main() -> int:
+    """Run one compaction as the plan on stdin says; exit status 1 and one line when it fails."""
+    stdin = sys.stdin.buffer
+    plan_line = stdin.readline()
+    if not plan_line:
+        return 1
+    _give_way()
+    _end_with_parent(stdin)
+    task = json.loads(plan_line)
+    try:
+        entry = compact(
+            RealFileSystem(Path(task["directory"])),
+            [Entry(**fields) for fields in task["entries"]],
+            task["name"],
+            budget_bytes=task["budget_bytes"],
+            max_patterns=task["max_patterns"],
+        )
+    except JournalError as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    except OSError as error:
+        sys.stderr.write(f"{error.strerror or error} ({task['name']})\n")
+        return 1
+    except MemoryError:
+        sys.stderr.write("out of memory\n")
+        return 1
+    sys.stdout.write(json.dumps(asdict(entry)) + "\n")
+    sys.stdout.flush()
+    return 0
+
+
+def task_line(
+    directory: Path, entries: Sequence[Entry], name: str, budget_bytes: int, max_patterns: int
+) -> bytes:
+    """Return what `main` reads."""
+    task = {
+        "directory": str(directory.absolute()),
+        "entries": [asdict(entry) for entry in entries],
+        "name": name,
+        "budget_bytes": budget_bytes,
+        "max_patterns": max_patterns,
+    }
+    return (json.dumps(task) + "\n").encode()
+
+
+def _give_way() -> None:
+    with contextlib.suppress(OSError):
+        os.nice(19)
+
+
+def _end_with_parent(stdin: Any) -> None:
+    """The parent never closes our stdin; when it ends, the system does."""
+
+    def watch() -> None:
+        with contextlib.suppress(OSError):
+            while os.read(stdin.fileno(), 1):
+                pass
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
