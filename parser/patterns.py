@@ -19,7 +19,8 @@ Only the first ``MAX_MESSAGE_BYTES`` bytes of a message count. Each byte is of o
    any other DOT is a DELIM ("exception......", "done.", "...5").
 2. A *token* is a maximal run of bytes that are not DELIM.
 3. A token is *masked* when it holds a DIGIT, or when it is exactly two letters a-f or A-F with a
-   ``:`` directly before or behind it (the middle of "00:1b:fc:ea:00:11").
+   ``:`` directly before or behind it (the middle of "00:1b:fc:ea:00:11"), or when the message is
+   longer than the limit and the token reaches the limit (nobody knows how it goes on).
 4. *Joins*: when one or two bytes, each one of ``: , . ; / | # @`` (``JOIN``), are all that stands
    between two masked tokens, they are masked too ("10.0.0.1:50010", "2008-11-09/20:35", "fe80::1").
 5. Each maximal run of masked bytes is one value and becomes ``<*>``. All other bytes stay.
@@ -53,7 +54,7 @@ __all__ = [
     "pattern_id",
 ]
 
-MASK_VERSION: Final = 1
+MASK_VERSION: Final = 2
 """Grows whenever a message could get another pattern; ids of different versions do not mix."""
 
 MAX_MESSAGE_BYTES: Final = 2048
@@ -96,15 +97,16 @@ def mask(message: bytes) -> bytes:
 
 def mask_values(message: bytes) -> tuple[bytes, list[bytes]]:
     """Return the pattern and the values it hides, from left to right."""
+    cut = len(message) > MAX_MESSAGE_BYTES
     message = message[:MAX_MESSAGE_BYTES]
     parts: list[bytes] = []
     values: list[bytes] = []
     written = 0  # everything before is in parts, or is the value that may still grow
     start = -1  # of the value that may still grow
     for token in _TOKEN.finditer(message):
-        if token.lastindex is None:
-            continue
         begin, end = token.span()
+        if token.lastindex is None and not (cut and end == MAX_MESSAGE_BYTES):
+            continue
         if start >= 0:
             if _JOINED.fullmatch(message, written, begin):
                 written = end
