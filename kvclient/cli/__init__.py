@@ -30,6 +30,7 @@ LAZY: Final = {
     "store": "kvclient.cli.snapshot:store",
     "export": "kvclient.cli.snapshot:export",
     "import": "kvclient.cli.snapshot:import_",
+    "demo": "kvclient.cli.demo:demo",
     "raw": "kvclient.cli.store:raw",
 }
 """Name of a command -> ``"module:attribute"``."""
