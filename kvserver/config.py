@@ -39,6 +39,10 @@ class Config:
     """Bytes of one request that is still coming."""
     max_unauthenticated_args: int = 10
     max_unauthenticated_bulk_bytes: int = 16 * _KIB
+    max_watched_keys: int = 100_000
+    max_subscriptions: int = 100_000
+    max_queued_commands: int = 1_000_000
+    """Limits of one client: keys after WATCH, channels and patterns, commands after MULTI."""
     max_output_bytes: int = 64 * _MIB
     """Replies that a client has not read; over it the client is disconnected."""
     max_pubsub_output_bytes: int = 32 * _MIB

@@ -19,9 +19,11 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from kvserver import resp
 from kvserver.commands import load_registry
 from kvserver.config import Config
+from kvserver.hub import Hub
 from kvserver.keyspace import Keyspace
 from kvserver.session import Session
 from kvserver.stats import Stats
+from kvserver.watches import Watches
 
 if TYPE_CHECKING:
     from kvserver.commands.table import Command
@@ -57,6 +59,8 @@ class Engine:
         """Section -> figures that STATS and INFO show too."""
         self.publish: Callable[[bytes, bytes], int] = lambda _channel, _message: 0
         """Send a message to subscribers; how many got it. Publish/subscribe sets it."""
+        self.hub = Hub(self)
+        self.watches = Watches(self)
         self.journal: Any = None
         """The open journal; None in tests, and while loading."""
         self.loading: str = ""

@@ -75,6 +75,7 @@ class Session:
         "pending",
         "queue",
         "queue_failed",
+        "queued_bytes",
         "resp",
         "silent",
         "subscribed",
@@ -106,6 +107,7 @@ class Session:
         self.queue: list[list[bytes]] | None = None
         """The commands since MULTI; None outside."""
         self.queue_failed = False
+        self.queued_bytes = 0
         self.subscribed = 0
         """Number of channels and patterns."""
         self.silent = False
@@ -150,6 +152,10 @@ class Session:
         command = self.engine.registry.find(args[0])
         if command is None:
             return self._refuse(unknown_command(self, args))
+        try:
+            command = command.resolve(args)
+        except CommandError as error:
+            return self._refuse(resp.error(error.text))
         if command.wrong_arity(len(args)):
             return self._refuse(wrong_arity(command.name))
         if not self.authenticated and "no_auth" not in command.flags:
@@ -167,10 +173,17 @@ class Session:
         if self.queue is not None and command.name not in _IN_MULTI:
             if "no_multi" in command.flags:
                 return self._refuse(resp.error("ERR Command not allowed inside a transaction"))
-            self.queue.append(args)
-            return resp.QUEUED
+            return self._enqueue(self.queue, args)
         reply = self.engine.registry[args[0]](self, args)
         return b"" if self.silent else reply
+
+    def _enqueue(self, queue: list[list[bytes]], args: list[bytes]) -> bytes:
+        config = self.engine.config
+        self.queued_bytes = (self.queued_bytes if queue else 0) + sum(map(len, args))
+        if len(queue) >= config.max_queued_commands or self.queued_bytes > config.max_query_bytes:
+            return self._refuse(resp.error("ERR the transaction is too large"))
+        queue.append(args)
+        return b"" if self.silent else resp.QUEUED
 
     def _refuse(self, reply: bytes) -> bytes:
         if self.queue is not None:

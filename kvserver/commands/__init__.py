@@ -46,6 +46,8 @@ FAMILIES: Final = (
     "moves",
     "expiry",
     "moments",
+    "transactions",
+    "pubsub",
     "connection",
     "server",
     "summaries",

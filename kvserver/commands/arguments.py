@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final
 
+from kvserver.commands.table import Command
 from kvserver.errors import CommandError
 from kvserver.numbers import parse_int
+from kvserver.resp import array, simple
 
 NOT_AN_INTEGER: Final = "ERR value is not an integer or out of range"
 NOT_A_FLOAT: Final = "ERR value is not a valid float"
@@ -20,3 +23,11 @@ def integer_argument(raw: bytes, error: str = NOT_AN_INTEGER) -> int:
     if value is None:
         raise CommandError(error)
     return value
+
+
+def help_reply(name: str, table: Iterable[Command]) -> bytes:
+    """Return what ``NAME HELP`` shows: each subcommand and what it does."""
+    lines = [f"{name} <subcommand> [<arg> [value] [opt] ...]. Subcommands are:"]
+    for command in table:
+        lines += [command.name.partition("|")[2].upper(), f"    {command.summary}"]
+    return array([simple(line) for line in lines])

@@ -9,7 +9,7 @@ CommandError into a reply, and (unless ``fast``) measures and may suspend the co
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, TypeAlias
 
@@ -48,7 +48,21 @@ class Command:
     since: str = "1.0.0"
     complexity: str = ""
     checks_itself: bool = False
-    subcommands: tuple[str, ...] = field(default=())
+    subcommands: Mapping[str, Command] = field(default_factory=dict)
+    """Of a container such as CLIENT: second word in small letters -> command."""
+
+    def resolve(self, args: list[bytes]) -> Command:
+        """Return the subcommand that a call means, or the command itself when it has none.
+
+        Raises CommandError when there is no such subcommand.
+        """
+        if not self.subcommands or len(args) < 2:
+            return self
+        found = self.subcommands.get(args[1].decode("latin-1").lower())
+        if found is None:
+            shown = args[1][:MAX_SHOWN_BYTES].decode("utf-8", "surrogateescape")
+            raise CommandError(f"ERR unknown subcommand '{shown}'. Try {self.name.upper()} HELP.")
+        return found
 
     def wrong_arity(self, count: int) -> bool:
         """Whether so many arguments are too few or too many."""
@@ -68,6 +82,8 @@ class CommandTable:
     def __init__(self, group: str) -> None:
         self.group = group
         self._commands: list[Command] = []
+        self._container = ""
+        self._subcommands: dict[str, Command] = {}
 
     def __iter__(self) -> Iterator[Command]:
         return iter(self._commands)
@@ -82,30 +98,62 @@ class CommandTable:
         since: str = "1.0.0",
         complexity: str = "",
         checks_itself: bool = False,
-        subcommands: tuple[str, ...] = (),
     ) -> Callable[[Handler], Handler]:
         """Return a decorator that enters a handler into the table and leaves it as it is."""
 
         def enter(handler: Handler) -> Handler:
             summary = (handler.__doc__ or "").strip().partition("\n")[0]
-            self._commands.append(
-                Command(
-                    name,
-                    arity,
-                    frozenset(flags.split()),
-                    *keys,
-                    handler,
-                    self.group,
-                    summary,
-                    since,
-                    complexity,
-                    checks_itself,
-                    subcommands,
-                )
+            command = Command(
+                f"{self._container}|{name}" if self._container else name,
+                arity,
+                frozenset(flags.split()),
+                *keys,
+                handler,
+                self.group,
+                summary,
+                since,
+                complexity,
+                checks_itself,
             )
+            self._commands.append(command)
+            if self._container:
+                self._subcommands[name] = command
             return handler
 
         return enter
+
+    def container(self, name: str, summary: str, since: str = "1.0.0") -> CommandTable:
+        """Add a command that only leads to subcommands; enter those into the table returned.
+
+        ``args[0]`` of a subcommand's handler is the container's name, ``args[1]`` its own; its
+        arity counts both.
+        """
+        table = CommandTable(self.group)
+        table._container = name
+        subcommands = table._subcommands
+
+        def dispatch(session: Session, args: list[bytes]) -> Reply:
+            command = container.resolve(args)
+            if command.wrong_arity(len(args)):
+                return wrong_arity(command.name)
+            return command.handler(session, args)
+
+        container = Command(
+            name,
+            -2,
+            frozenset(),
+            0,
+            0,
+            0,
+            dispatch,
+            self.group,
+            summary,
+            since,
+            "Depends on subcommand.",
+            subcommands=subcommands,
+        )
+        self._commands.append(container)
+        return table
 
 
 class Registry(dict[bytes, Caller]):

@@ -1,0 +1,76 @@
+"""Transactions: MULTI EXEC DISCARD WATCH UNWATCH.
+
+Commands between MULTI and EXEC are queued by ``Session.execute`` and run here in one go, so that no
+other client comes between and the journal holds their effects as one record.
+"""
+
+from __future__ import annotations
+
+from kvserver.commands.table import CommandTable
+from kvserver.errors import CommandError
+from kvserver.resp import NULL_ARRAY, OK, array
+from kvserver.session import Session
+
+TABLE = CommandTable("transactions")
+
+_FLAGS = "loading stale fast"
+
+
+def end_transaction(session: Session) -> None:
+    """Forget what was queued and what was watched."""
+    session.queue = None
+    session.queue_failed = False
+    session.engine.watches.forget(session)
+    session.retable()
+
+
+@TABLE.command("multi", 1, _FLAGS, since="1.2.0", complexity="O(1)")
+def multi(session: Session, args: list[bytes]) -> bytes:  # noqa: ARG001 - as every handler
+    """Starts a transaction: commands are queued until EXEC."""
+    if session.queue is not None:
+        raise CommandError("ERR MULTI calls can not be nested")
+    session.queue = []
+    session.queue_failed = False
+    session.retable()
+    return OK
+
+
+@TABLE.command("exec", 1, "loading stale", since="1.2.0", complexity="That of the commands")
+def exec_(session: Session, args: list[bytes]) -> bytes:  # noqa: ARG001 - as every handler
+    """Runs the queued commands at once, unless a watched key was touched."""
+    queue = session.queue
+    if queue is None:
+        raise CommandError("ERR EXEC without MULTI")
+    failed = session.queue_failed
+    touched = session.engine.watches.touched(session)
+    end_transaction(session)
+    if failed:
+        raise CommandError("EXECABORT Transaction discarded because of previous errors.")
+    if touched:
+        return NULL_ARRAY[session.resp]
+    return array([session.call(command) for command in queue])
+
+
+@TABLE.command("discard", 1, _FLAGS, since="2.0.0", complexity="O(1)")
+def discard(session: Session, args: list[bytes]) -> bytes:  # noqa: ARG001 - as every handler
+    """Drops the queued commands and ends the transaction."""
+    if session.queue is None:
+        raise CommandError("ERR DISCARD without MULTI")
+    end_transaction(session)
+    return OK
+
+
+@TABLE.command("watch", -2, _FLAGS, keys=(1, -1, 1), since="2.2.0", complexity="O(1) for each key")
+def watch(session: Session, args: list[bytes]) -> bytes:
+    """Lets the next EXEC fail when one of the keys is touched before."""
+    if session.queue is not None:
+        raise CommandError("ERR WATCH inside MULTI is not allowed")
+    session.engine.watches.watch(session, args[1:])
+    return OK
+
+
+@TABLE.command("unwatch", 1, _FLAGS, since="2.2.0", complexity="O(1)")
+def unwatch(session: Session, args: list[bytes]) -> bytes:  # noqa: ARG001 - as every handler
+    """Forgets all watched keys."""
+    session.engine.watches.forget(session)
+    return OK
