@@ -24,6 +24,7 @@ as a log of its own.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
@@ -85,6 +86,7 @@ class SourceInfo:
     size: int = 0
     books: dict[str, int] = field(default_factory=dict)
     seen_ms: int = 0
+    retries: int = 0
 
     @property
     def counted_bytes(self) -> int:
@@ -94,7 +96,7 @@ class SourceInfo:
     def about(self) -> dict[str, Any]:
         """Return what the store keeps beside the ranges, for the header of an INGEST."""
         return {
-            "path": self.path,
+            "path": os.fsencode(self.path),
             "size": self.size,
             "begin": self.begin,
             "inode": None if self.inode is None else list(self.inode),
@@ -114,6 +116,7 @@ def info_of(
     marks = about.get("marks")
     size = about.get("size")
     seen = about.get("seen_ms")
+    retries = about.get("retries")
     return SourceInfo(
         id=source,
         ranges=sorted((start, end) for start, end in ranges),
@@ -124,6 +127,7 @@ def info_of(
         size=size if isinstance(size, int) else 0,
         books=dict(books),
         seen_ms=seen if isinstance(seen, int) else 0,
+        retries=retries if isinstance(retries, int) else 0,
     )
 
 

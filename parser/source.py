@@ -20,23 +20,27 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self
 
-from parser.fingerprint import BEGIN_BYTES, MARK_BYTES, Marker, mark_hash
+from parser.fingerprint import BEGIN_BYTES, MARK_BYTES, Marker, mark_hash, mark_offsets
 from parser.streams import BLOCK_BYTES, BrokenStream, decompress, kind_of
 
 __all__ = [
     "STDIN",
     "Input",
+    "Looked",
     "OpenedFile",
     "Problem",
-    "StreamContent",
     "expand",
     "file_blocks",
     "inspect",
+    "look_at",
+    "look_at_stream",
     "paths_of",
-    "stream_content",
 ]
 
 STDIN: Final = "-"
+SAMPLE_BYTES: Final = 1 << 16
+"""So much of the beginning is looked at to tell the format."""
+
 _PROBE_BYTES: Final = 1 << 20  # of compressed content, read to tell which source it is
 
 
@@ -154,7 +158,7 @@ def _why(error: OSError) -> str:
 
 
 class OpenedFile:
-    """A plain file held open: its content for ``fingerprint.find``, and positioned reads.
+    """A plain file held open for positioned reads.
 
     It stays the same file when the name is given to another one.
     """
@@ -166,9 +170,8 @@ class OpenedFile:
         if not stat.S_ISREG(status.st_mode):
             os.close(self.descriptor)
             raise OSError(0, f"is a {_kind_of_file(status.st_mode)}, not a file")
-        self.size: int | None = status.st_size
-        self.inode: Sequence[int] | None = (status.st_dev, status.st_ino)
-        self.begin = self.read_at(0, BEGIN_BYTES)
+        self.size = status.st_size
+        self.inode = (status.st_dev, status.st_ino)
 
     def read_at(self, offset: int, size: int) -> bytes:
         """Read ``size`` bytes from ``offset``; fewer only at the end of the file."""
@@ -201,35 +204,63 @@ class OpenedFile:
         self.close()
 
 
-class StreamContent:
-    """The beginning of compressed or piped content, for ``fingerprint.find``.
+@dataclass(slots=True)
+class Looked:
+    """What tells which source some content is, see ``fingerprint.find``."""
+
+    path: str
+    begin: bytes
+    inode: Sequence[int] | None
+    size: int | None
+    marks: dict[int, bytes]
+    sample: bytes
+    """The beginning, to tell the format by."""
+    broken: BrokenStream | None = None
+
+    def mark_at(self, offset: int) -> bytes | None:
+        """Return the mark at ``offset``; None where nobody looked."""
+        return self.marks.get(offset)
+
+
+def look_at(found: Input) -> Looked:
+    """Look at a file on disk. Raises OSError."""
+    if found.kind != "plain":
+        blocks = decompress(found.kind, file_blocks(found.path))
+        return look_at_stream(found.path, found.inode, blocks)
+    with OpenedFile(found.path) as file:
+        sample = file.read_at(0, SAMPLE_BYTES)
+        marks = {offset: file.mark_at(offset) for offset in mark_offsets(file.size)}
+        return Looked(
+            found.path,
+            sample[:BEGIN_BYTES],
+            file.inode,
+            file.size,
+            {offset: mark for offset, mark in marks.items() if mark is not None},
+            sample,
+        )
+
+
+def look_at_stream(path: str, inode: Sequence[int] | None, blocks: Iterable[bytes]) -> Looked:
+    """Look at the beginning of compressed or piped content.
 
     Only the first MiB is looked at; marks further on are compared while the content streams.
     """
-
-    def __init__(self, path: str, inode: Sequence[int] | None, blocks: Iterable[bytes]) -> None:
-        self.path = path
-        self.inode = inode
-        self.size: int | None = None
-        self.broken: BrokenStream | None = None
-        held = bytearray()
-        marker = Marker()
-        try:
-            for block in blocks:
-                held += block[: BEGIN_BYTES - len(held)] if len(held) < BEGIN_BYTES else b""
-                marker.feed(block)
-                if marker.position >= _PROBE_BYTES:
-                    break
-            else:
-                self.size = marker.position
-        except BrokenStream as error:
-            self.broken = error
-        self.begin = bytes(held)
-        self.marks = marker.marks
-
-    def mark_at(self, offset: int) -> bytes | None:
-        """Return the mark at ``offset``; None beyond the first MiB."""
-        return self.marks.get(offset)
+    held = bytearray()
+    marker = Marker()
+    looked = Looked(path, b"", inode, None, marker.marks, b"")
+    try:
+        for block in blocks:
+            held += block[: max(SAMPLE_BYTES - len(held), 0)]
+            marker.feed(block)
+            if marker.position >= _PROBE_BYTES:
+                break
+        else:
+            looked.size = marker.position
+    except BrokenStream as error:
+        looked.broken = error
+    looked.sample = bytes(held)
+    looked.begin = looked.sample[:BEGIN_BYTES]
+    return looked
 
 
 def file_blocks(path: str) -> Iterator[bytes]:
@@ -237,9 +268,3 @@ def file_blocks(path: str) -> Iterator[bytes]:
     with Path(path).open("rb", buffering=0) as file:
         while block := file.read(BLOCK_BYTES):
             yield block
-
-
-def stream_content(found: Input) -> StreamContent:
-    """Look at the beginning of a compressed file."""
-    blocks = decompress(found.kind, file_blocks(found.path))
-    return StreamContent(found.path, found.inode, blocks)

@@ -1,0 +1,402 @@
+"""Reads its share of the sources and sends what it found, never the lines.
+
+Runs in a process of its own (``python -m parser.producer FD``), at the other end of one socket that
+nobody else holds: no lock and no queue is shared, so a producer may be killed at any moment
+without anyone else noticing more than the end of its socket. ``Work`` is the same without a
+process, for small inputs.
+
+Guarantees:
+
+* A task is answered by any number of *pieces* and one *done*. A piece is a range that was read
+  whole, with everything in it; pieces of a task come in order and tile what the task covers, so
+  whatever is missing after a death begins where the last piece ended.
+* Memory is bounded by the size of a piece, whatever the size of the file, of a line, or of what a
+  compressed file unfolds to.
+* Before a piece of a plain file is sent, its file is looked at again: if it does not begin as it
+  did when it was planned, it was replaced while we read, and the piece is dropped.
+* A line on which the engine fails is counted as unparsed; the others of its piece are not lost.
+* When the parent is gone, so is the producer, within two seconds.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, Final
+
+import msgpack
+
+from parser import frames
+from parser.errors import ParserError
+from parser.fingerprint import Marker
+from parser.pieces import Piece, cut_pieces
+from parser.ranges import MAX_LINE_BYTES, boundary
+from parser.recipe import Recipe
+from parser.source import OpenedFile, file_blocks
+from parser.streams import BLOCK_BYTES, BrokenStream, decompress, kind_of
+
+if TYPE_CHECKING:
+    from parser.extract import Engine, RangeSummary
+
+__all__ = ["STREAM_PIECE_BYTES", "Message", "Work", "main"]
+
+Message = tuple[dict[str, Any], bytes]
+
+STREAM_PIECE_BYTES: Final = 4 << 20
+_IDLE_S: Final = 0.3  # a pipe that is silent for so long shows what it has
+
+
+class Work:
+    """Does tasks one after the other."""
+
+    def __init__(self, engine_of: Callable[[Recipe], Engine] = Recipe.engine) -> None:
+        self._engine_of = engine_of
+        self._engines: dict[bytes, tuple[Recipe, Engine]] = {}
+
+    def messages(self, task: dict[str, Any], prefix: bytes = b"") -> Iterator[Message]:
+        """Do a task and yield the messages that answer it, the last one ``done``.
+
+        ``prefix`` holds bytes that were already read from a pipe.
+        """
+        done: dict[str, Any] = {"task": task["task"], "done": True, "problem": None}
+        try:
+            recipe, engine = self._engine(task["recipe"])
+            if task["kind"] == "plain":
+                yield from self._read_file(task, recipe, engine)
+            else:
+                yield from self._read_stream(task, recipe, engine, prefix, done)
+        except OSError as error:
+            done["problem"] = (error.strerror or str(error)).lower()
+        except (BrokenStream, ParserError) as error:
+            done["problem"] = str(error)
+        except _Changed as error:
+            done["problem"] = str(error)
+            done["changed"] = True
+        yield done, b""
+
+    def _engine(self, message: dict[str, Any]) -> tuple[Recipe, Engine]:
+        name = msgpack.packb(message, unicode_errors="surrogateescape")
+        held = self._engines.get(name)
+        if held is None:
+            recipe = Recipe.read(message)
+            held = self._engines[name] = recipe, self._engine_of(recipe)
+        return held
+
+    # ----------------------------------------------------------------------------- plain files
+
+    def _read_file(self, task: dict[str, Any], recipe: Recipe, engine: Engine) -> Iterator[Message]:
+        start, end = task["start"], task["end"]
+        with OpenedFile(task["path"]) as file:
+            starts_event = recipe.starts_event()
+            low = boundary(file.read_at, task["cut"][0], start, end, starts_event)
+            high = boundary(file.read_at, task["cut"][1], start, end, starts_event)
+            if high == end and task["to_the_end"]:  # a line may have been completed since
+                high = boundary(file.read_at, end, start, max(end, file.size))
+            if low >= high:
+                return
+            inside = low == start > 0 and file.read_at(start - 1, 1) != b"\n"
+            if high - low <= task["cut"][1] - task["cut"][0] + 2 * MAX_LINE_BYTES:
+                block_bytes, piece_bytes = high - low, high - low + 1
+            else:  # a very long line or event: not all at once
+                block_bytes, piece_bytes = BLOCK_BYTES, STREAM_PIECE_BYTES
+            pieces = cut_pieces(
+                _file_blocks_between(file, low, high, block_bytes),
+                low,
+                inside_line=inside,
+                piece_bytes=piece_bytes,
+                starts_event=starts_event,
+            )
+            for piece in pieces:
+                messages = list(self._count(task, piece, recipe, engine))
+                if file.read_at(0, len(task["begin"])) != task["begin"]:
+                    raise _Changed("the file was replaced while it was read")
+                yield from messages
+
+    # ----------------------------------------------------------------------------------- streams
+
+    def _read_stream(
+        self,
+        task: dict[str, Any],
+        recipe: Recipe,
+        engine: Engine,
+        prefix: bytes,
+        done: dict[str, Any],
+    ) -> Iterator[Message]:
+        known = dict(task["marks"])
+        raw = _Counted(
+            _pipe_blocks(prefix) if task["kind"] == "stdin" else file_blocks(task["path"])
+        )
+        kind = kind_of(prefix) if task["kind"] == "stdin" else task["kind"]
+        content = _Stretches(decompress(kind, raw), known)
+        sent = 0
+        try:
+            for start, end in task["wanted"]:
+                if not content.skip_to(start):
+                    break
+                pieces = cut_pieces(
+                    content.until(end),
+                    start,
+                    inside_line=start > 0 and content.last_byte != b"\n",
+                    piece_bytes=task["piece_bytes"],
+                    starts_event=recipe.starts_event(),
+                )
+                for piece in pieces:
+                    for message, payload in self._count(task, piece, recipe, engine):
+                        message["read"] = raw.bytes
+                        message["size"] = content.position
+                        if len(content.marker.marks) > sent:
+                            sent = len(content.marker.marks)
+                            message["marks"] = sorted(content.marker.marks.items())
+                        yield message, payload
+        finally:
+            done["size"] = content.position
+            done["marks"] = sorted(content.marker.marks.items())
+
+    # ---------------------------------------------------------------------------------- counting
+
+    def _count(
+        self, task: dict[str, Any], piece: Piece, recipe: Recipe, engine: Engine
+    ) -> Iterator[Message]:
+        """Yield a message for a piece; more than one when the engine fails on a part of it."""
+        if piece.too_long or piece.data_start == piece.end:
+            yield _bare(task, piece), b""
+            return
+        continued = 0
+        data, data_start = piece.data, piece.data_start
+        if recipe.joins and data_start > 0:
+            continued, skipped = _leading(bytes(data[: MAX_LINE_BYTES * 2]), recipe)
+            data, data_start = memoryview(data)[skipped:], data_start + skipped
+        try:
+            found = engine.summarize(data, source=task["source"], offset=data_start)
+        except (ParserError, OSError):
+            raise
+        except Exception as error:  # noqa: BLE001 - one line must never cost the others
+            yield from self._halves(task, piece, recipe, engine, error)
+            return
+        message = _message_of(task, piece.start, piece.end, found)
+        message["books"]["lines"] += continued
+        if continued:
+            message["books"]["continued"] = message["books"].get("continued", 0) + continued
+        yield message, found.packed
+
+    def _halves(
+        self,
+        task: dict[str, Any],
+        piece: Piece,
+        recipe: Recipe,
+        engine: Engine,
+        error: Exception,
+    ) -> Iterator[Message]:
+        """Count a piece the engine failed on as two, down to the line that it fails on."""
+        data = bytes(piece.data)
+        middle = data.find(b"\n", len(data) // 2) + 1
+        if not 0 < middle < len(data):
+            middle = data.rfind(b"\n", 0, len(data) - 1) + 1
+        if not 0 < middle < len(data):
+            reason = f"the parser failed: {type(error).__name__}: {error}"
+            yield _bare(task, piece, reason), b""
+            return
+        border = piece.data_start + middle
+        for half in (
+            Piece(piece.start, border, piece.data_start, data[:middle]),
+            Piece(border, piece.end, border, data[middle:]),
+        ):
+            yield from self._count(task, half, recipe, engine)
+
+
+class _Changed(Exception):
+    """The file is no longer the one that was planned."""
+
+
+def _message_of(task: dict[str, Any], start: int, end: int, found: RangeSummary) -> dict[str, Any]:
+    books = {
+        "lines": found.lines,
+        "matched": found.matched,
+        "unparsed": found.unparsed,
+        "skipped": found.skipped,
+    }
+    if found.continued:
+        books["continued"] = found.continued
+    return {
+        "task": task["task"],
+        "range": [start, end],
+        "books": books,
+        "keys": found.keys,
+        "patterns": {pattern: list(seen) for pattern, seen in found.patterns.items()},
+        "rejected": [list(rejected) for rejected in found.rejected],
+    }
+
+
+def _bare(task: dict[str, Any], piece: Piece, reason: str = "") -> dict[str, Any]:
+    """Return the message for a piece without keys: one line nobody can read, or none."""
+    lines = int(piece.end > piece.data_start)
+    reason = reason or f"longer than {MAX_LINE_BYTES} bytes"
+    return {
+        "task": task["task"],
+        "range": [piece.start, piece.end],
+        "books": {"lines": lines, "matched": 0, "unparsed": lines, "skipped": 0},
+        "keys": 0,
+        "patterns": {},
+        "rejected": [[piece.data_start, bytes(piece.data[:4096]), reason]] if lines else [],
+    }
+
+
+def _leading(data: bytes, recipe: Recipe) -> tuple[int, int]:
+    """Return how many lines at the start continue what was counted before, and their bytes."""
+    starts_event = recipe.starts_event()
+    assert starts_event is not None
+    lines = position = 0
+    while position < len(data):
+        newline = data.find(b"\n", position)
+        line = data[position : newline if newline >= 0 else len(data)]
+        if not line.strip(b" \t\r\0") or starts_event(line):
+            break
+        lines += 1
+        position = newline + 1 if newline >= 0 else len(data)
+    return lines, position
+
+
+# ----------------------------------------------------------------------------------------- reading
+
+
+def _file_blocks_between(
+    file: OpenedFile, start: int, end: int, block_bytes: int
+) -> Iterator[bytes]:
+    while start < end:
+        block = file.read_at(start, min(block_bytes, end - start))
+        if not block:
+            raise _Changed("the file became shorter while it was read")
+        start += len(block)
+        yield block
+
+
+def _pipe_blocks(prefix: bytes) -> Iterator[bytes]:
+    """Yield what comes from standard input, and an empty block when nothing came for a while."""
+    if prefix:
+        yield prefix
+    while True:
+        ready, _, _ = select.select([0], [], [], _IDLE_S)
+        if not ready:
+            yield b""
+            continue
+        block = os.read(0, BLOCK_BYTES)
+        if not block:
+            return
+        yield block
+
+
+class _Counted:
+    """Blocks, and how many bytes they held."""
+
+    def __init__(self, blocks: Iterator[bytes]) -> None:
+        self.bytes = 0
+        self._blocks = blocks
+
+    def __iter__(self) -> Iterator[bytes]:
+        for block in self._blocks:
+            self.bytes += len(block)
+            yield block
+
+
+class _Stretches:
+    """Content that streams past once, given out in stretches; looks at its marks on the way."""
+
+    def __init__(self, blocks: Iterator[bytes], known: dict[int, bytes]) -> None:
+        self._blocks = blocks
+        self._known = known
+        self._ahead = b""
+        self.position = 0
+        self.last_byte = b""
+        self.marker = Marker()
+
+    def skip_to(self, offset: int) -> bool:
+        """Pass over the content before ``offset``; False when it ends there or earlier."""
+        for _ in self.until(offset):
+            pass
+        if self.position < offset:
+            return False
+        while not self._ahead:
+            block = self._next()
+            if block is None:
+                return False
+            self._ahead = block
+        return True
+
+    def until(self, end: int) -> Iterator[bytes]:
+        """Yield the content before ``end``."""
+        while self.position < end:
+            block = self._ahead or self._next()
+            if block is None:
+                return
+            size = end - self.position
+            self._ahead = block[size:] if len(block) > size else b""
+            block = block[:size]
+            self.position += len(block)
+            self.last_byte = block[-1:] or self.last_byte
+            yield block
+
+    def _next(self) -> bytes | None:
+        block = next(self._blocks, None)
+        if block:
+            seen = len(self.marker.marks)
+            self.marker.feed(block)
+            if len(self.marker.marks) > seen:
+                for offset, mark in self.marker.marks.items():
+                    if self._known.get(offset, mark) != mark:
+                        raise _Changed(f"is another log than the one known, from byte {offset} on")
+        return block
+
+
+# ------------------------------------------------------------------------------- as a process
+
+
+def main() -> None:
+    """Serve the socket whose descriptor is the argument, until it ends."""
+    import signal
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
+    _die_with(os.getppid())
+    link = socket.socket(fileno=int(sys.argv[1]))
+    link.setblocking(True)
+    work = Work()
+    decoder = frames.Decoder()
+    try:
+        while True:
+            frame = decoder.next()
+            if frame is None:
+                data = link.recv(1 << 16)
+                if not data:
+                    return
+                decoder.feed(data)
+                continue
+            for message, payload in work.messages(*frame):
+                for part in frames.encode(message, payload):
+                    link.sendall(part)
+    except (BrokenPipeError, ConnectionResetError):
+        return
+
+
+def _die_with(parent: int) -> None:
+    """End this process when its parent is gone, however busy it is."""
+    if sys.platform == "linux":
+        import ctypes
+        import signal
+
+        set_parent_death_signal = 1
+        ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGKILL)
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+if __name__ == "__main__":
+    main()
