@@ -27,6 +27,7 @@ from kvserver.watches import Watches
 
 if TYPE_CHECKING:
     from kvserver.commands.table import Command
+    from kvserver.index import SummaryIndex
 
 __all__ = ["Engine", "Gate"]
 
@@ -57,6 +58,8 @@ class Engine:
         """Called about ten times a second, for small things."""
         self.stats_providers: dict[str, StatsProvider] = {}
         """Section -> figures that STATS and INFO show too."""
+        self.summary_index: SummaryIndex | None = None
+        """The index of FIND; None until the first FIND asks for it."""
         self.publish: Callable[[bytes, bytes], int] = lambda _channel, _message: 0
         """Send a message to subscribers; how many got it. Publish/subscribe sets it."""
         self.hub = Hub(self)

@@ -51,6 +51,7 @@ FAMILIES: Final = (
     "connection",
     "server",
     "summaries",
+    "find",
 )
 
 
