@@ -48,6 +48,8 @@ class AsyncClient:
         self.options = Options(timeout_s, connect_timeout_s, retry_s)
         self._stream: trio.abc.Stream | None = None
         self._decoder = Decoder()
+        self.retries = 0
+        """How often something had to be sent again."""
         self._turn = trio.Lock()
 
     # ------------------------------------------------------------------------------ any command
@@ -224,6 +226,7 @@ class AsyncClient:
                     failure = error
                 delay_s = retry.delay_s(trio.current_time(), failure, replies, stale=was_connected)
                 if delay_s is not None:
+                    self.retries += 1
                     await trio.sleep(delay_s)
                 elif failure is not None:
                     raise failure
