@@ -10,7 +10,7 @@ about writing that hold for any log:
 * a date's or a time's words beside numbers (``Mon Jun <*>``, ``<*> PDT``) belong to the value, and
   so does a unit behind a number (``<*> KB``) and a ``<`` or ``~`` before one;
 * ``true``, ``null``, ``on`` … as the value of a key or in brackets are a value;
-* an empty value (``user=``, ``()``) is a value;
+* an empty value (``user=``, ``()``), and one of signs only (``****`` among numbers), is a value;
 * values in a row, with blanks or commas or the like between them, are one value, whatever their
   number; a list of words in brackets is one too;
 * runs of blanks are as good as one, runs of dots as good as one.
@@ -65,6 +65,7 @@ _TOKEN: Final = re.compile(
         (?: [A-Za-z][A-Za-z0-9+.\-]*:// | (?:[A-Za-z]:|~|\.{{1,2}})? [/\\] (?=[^\s,;()\[\]"']) )
         (?: [^\s,;()\[\]"'<>] | <\*> )* (?<![:.])
       | (?<=[A-Z]\ ) / (?=\s)                                  # GET / HTTP
+      | (?<=[\s=:,;(\[]) [Nn]/[Aa] (?![^\s=:,;)\]}}."'])
       | (?<![^\s=:,;("'\[<{{])                                 # relative, with a dot somewhere
         (?: [\w\-<*>]+ (?:\.[\w\-<*>]+)+ (?:/[.\w$<*>\-]+)+
           | [\w\-<*>]+ (?:/[\w\-<*>]+)+ (?:\.[\w\-<*>]+)+ (?:/[.\w$<*>\-]+)* )
@@ -201,7 +202,8 @@ def _is_value(tokens: Sequence[_Token], here: int) -> bool:
     if word in _CONSTANTS:
         key = tokens[here - 2].text if before == " " else before
         return key in {"=", ":", "(", "["} or (left == VALUE and after in {")", "]", " "})
-    return left == VALUE and before == " " == after and not any(map(str.isalnum, word))
+    in_a_list = left == VALUE and before == " " == after
+    return (in_a_list or before == "=") and not any(map(str.isalnum, word))
 
 
 def _lists(tokens: list[_Token]) -> list[_Token]:
