@@ -30,8 +30,16 @@ LAZY: Final = {
     "store": "kvclient.cli.snapshot:store",
     "export": "kvclient.cli.snapshot:export",
     "import": "kvclient.cli.snapshot:import_",
+    # look into it, now and as it changes
+    "find": "kvclient.cli.look:find",
+    "top": "kvclient.cli.look:top",
+    "watch": "kvclient.cli.live:watch",
+    "monitor": "kvclient.cli.live:monitor",
+    "shell": "kvclient.cli.shell:shell",
     "demo": "kvclient.cli.demo:demo",
     "raw": "kvclient.cli.store:raw",
+    # logs into the store
+    "ingest": "kvclient.cli.ingest:ingest",
 }
 """Name of a command -> ``"module:attribute"``."""
 

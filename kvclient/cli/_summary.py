@@ -38,6 +38,11 @@ def event_texts(client: Client, ids: list[str]) -> dict[str, str]:
     return texts
 
 
+def patterns_of_template(client: Client, name: str) -> list[str]:
+    """Return the pattern ids that belong to a template now; none when there is no such one."""
+    raise NotImplementedError
+
+
 def _id_text(value: Any) -> str:
     if isinstance(value, int):
         return f"{value:016x}"

@@ -13,6 +13,7 @@ from kvclient.cli._common import (
     echo_bytes,
     echo_json,
     fail,
+    key_names,
     open_client,
     pass_settings,
     shown,
@@ -23,7 +24,7 @@ __all__ = ["delete", "expire", "get", "keys", "persist", "scan", "set_", "ttl"]
 
 
 @click.command()
-@click.argument("key")
+@click.argument("key", shell_complete=key_names)
 @pass_settings
 def get(settings: Settings, key: str) -> None:
     """Show the value of KEY: a string as it is, a summary as a table or, in a pipe, as JSON."""
@@ -46,7 +47,7 @@ def get(settings: Settings, key: str) -> None:
 
 
 @click.command("set")
-@click.argument("key")
+@click.argument("key", shell_complete=key_names)
 @click.argument("value")
 @click.option(
     "--ttl", type=duration, metavar="TIME", help="Time to live: seconds, or 90s 15m 2h 7d."
@@ -72,7 +73,7 @@ def set_(
 
 
 @click.command()
-@click.argument("keys", nargs=-1, required=True, metavar="KEY...")
+@click.argument("keys", nargs=-1, required=True, metavar="KEY...", shell_complete=key_names)
 @pass_settings
 def delete(settings: Settings, keys: tuple[str, ...]) -> None:
     """Remove keys; exit 1 when none of them was there."""
@@ -87,7 +88,7 @@ def delete(settings: Settings, keys: tuple[str, ...]) -> None:
 
 
 @click.command()
-@click.argument("key")
+@click.argument("key", shell_complete=key_names)
 @pass_settings
 def ttl(settings: Settings, key: str) -> None:
     """Show how many seconds KEY has left; "none" when it stays."""
@@ -104,7 +105,7 @@ def ttl(settings: Settings, key: str) -> None:
 
 
 @click.command()
-@click.argument("key")
+@click.argument("key", shell_complete=key_names)
 @click.argument("time", type=duration)
 @pass_settings
 def expire(settings: Settings, key: str, time: float) -> None:
@@ -119,7 +120,7 @@ def expire(settings: Settings, key: str, time: float) -> None:
 
 
 @click.command()
-@click.argument("key")
+@click.argument("key", shell_complete=key_names)
 @pass_settings
 def persist(settings: Settings, key: str) -> None:
     """Take the time to live of KEY away."""

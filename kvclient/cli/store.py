@@ -17,6 +17,7 @@ from kvclient.cli._common import (
     shown,
     table,
 )
+from kvclient.cli._values import duration
 from kvclient.errors import ReplyError
 
 __all__ = ["clear", "ping", "raw", "stats"]
@@ -55,25 +56,26 @@ def clear(settings: Settings, yes: bool) -> None:
 
 
 @click.command()
+@click.option("--watch", is_flag=True, help="A live screen; in a pipe, a line each time.")
+@click.option("--every", type=duration, default="1s", show_default=True, help="For --watch.")
+@click.option("--count", "-n", type=click.IntRange(1), help="End --watch after so many looks.")
 @pass_settings
-def stats(settings: Settings) -> None:
+def stats(settings: Settings, watch: bool, every: float, count: int | None) -> None:
     """Show the server's figures."""
+    if watch:
+        from kvclient.cli.live import watch_stats
+
+        watch_stats(settings, every, count)
+        return
     with open_client(settings) as client:
         figures = client.stats()
     if settings.for_people:
-        table(_flat(figures), ["figure", "value"], right=["value"])
+        from kvclient.cli._dashboard import flat, told
+
+        rows = [(name, told(name, value)) for name, value in flat(figures).items()]
+        table(rows, ["figure", "value"], right=["value"])
     else:
         echo_json(figures)
-
-
-def _flat(figures: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
-    rows: list[tuple[str, Any]] = []
-    for name, value in figures.items():
-        if isinstance(value, dict):
-            rows += _flat(value, f"{prefix}{name}.")
-        else:
-            rows.append((f"{prefix}{name}", value))
-    return rows
 
 
 @click.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})

@@ -1,0 +1,127 @@
+"""The live screen of ``kvcli stats --watch``: what STATS says, with rates, drawn for a terminal.
+
+It shows what it knows by name at the top and everything else below, so that a figure the server
+learns tomorrow is there without a change here. A figure that is a plain sum (commands, hits …) also
+gets its rate since the last look.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+__all__ = ["Dashboard", "flat"]
+
+RATED: Final = ("commands", "hits", "misses", "expired", "evicted", "lines", "matched", "net_")
+"""Figures whose last part begins so only grow; how fast is what one wants to see."""
+SPARK: Final = "▁▂▃▄▅▆▇█"
+WIDTH: Final = 60
+
+
+def flat(figures: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return nested figures as one map of dotted names."""
+    rows: dict[str, Any] = {}
+    for name, value in figures.items():
+        if isinstance(value, dict):
+            rows.update(flat(value, f"{prefix}{name}."))
+        else:
+            rows[f"{prefix}{name}"] = value
+    return rows
+
+
+class Dashboard:
+    """Keeps the last look, to tell rates from it."""
+
+    def __init__(self, address: str) -> None:
+        self._address = address
+        self._before: dict[str, Any] = {}
+        self._before_s = 0.0
+        self._history: deque[float] = deque(maxlen=WIDTH)
+
+    def view(self, figures: dict[str, Any], now_s: float) -> RenderableType:
+        """Return the screen for these figures, read at ``now_s`` on a monotonic clock."""
+        from rich.columns import Columns
+        from rich.console import Group
+        from rich.panel import Panel
+        from rich.text import Text
+
+        now = flat(figures)
+        rates = self._rates(now, now_s)
+        busy = next((rates[name] for name in ("commands", "total_commands") if name in rates), None)
+        if busy is not None:
+            self._history.append(busy)
+        title = Text.assemble(("kvstore ", "bold"), (self._address, "cyan"))
+        head = Text(f"{busy:,.0f} commands/s  " if busy is not None else "")
+        head.append(sparkline(self._history), style="green")
+        groups: dict[str, dict[str, Any]] = {}
+        for name, value in now.items():
+            group, dot, rest = name.partition(".")
+            if not dot:
+                group, rest = "server", name
+            groups.setdefault(group, {})[rest] = (value, rates.get(name))
+        panels = [Panel(_figures(rows), title=name, expand=False) for name, rows in groups.items()]
+        self._before, self._before_s = now, now_s
+        return Group(title, head, Columns(panels), Text("q ends", style="dim"))
+
+    def _rates(self, now: dict[str, Any], now_s: float) -> dict[str, float]:
+        passed_s = now_s - self._before_s
+        if not self._before or passed_s <= 0:
+            return {}
+        rates: dict[str, float] = {}
+        for name, value in now.items():
+            before = self._before.get(name)
+            rated = name.rpartition(".")[2].startswith(RATED)
+            if rated and isinstance(value, int) and isinstance(before, int) and value >= before:
+                rates[name] = (value - before) / passed_s
+        return rates
+
+
+def _figures(rows: dict[str, tuple[Any, float | None]]) -> RenderableType:
+    from rich.table import Table
+    from rich.text import Text
+
+    drawn = Table.grid(padding=(0, 2))
+    drawn.add_column(style="dim")
+    drawn.add_column(justify="right")
+    drawn.add_column(justify="right", style="green")
+    for name, (value, rate) in rows.items():
+        drawn.add_row(
+            Text(name.replace("_", " ")),
+            Text(told(name, value)),
+            Text(f"{rate:,.0f}/s" if rate else ""),
+        )
+    return drawn
+
+
+def told(name: str, value: Any) -> str:
+    """Return a figure as people read it; its name says its unit."""
+    if isinstance(value, bool) or value is None:
+        return {None: "-", True: "yes", False: "no"}[value]
+    if isinstance(value, list):
+        return f"{len(value)} entries"
+    if isinstance(value, int | float) and (name.endswith("bytes") or "memory" in name):
+        return size_text(value)
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, float):
+        return f"{value:,.3f}".rstrip("0").rstrip(".")
+    text = str(value)
+    return text if len(text) <= WIDTH else text[: WIDTH - 1] + "…"
+
+
+def size_text(size: float) -> str:
+    """Return bytes with the unit that fits."""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if size < 1024 or unit == "GiB":
+            return f"{size:,.0f} {unit}" if unit == "B" else f"{size:,.1f} {unit}"
+        size /= 1024
+    raise AssertionError
+
+
+def sparkline(values: deque[float]) -> str:
+    """Return a row of bars, the tallest for the largest value."""
+    top = max(values, default=0) or 1
+    return "".join(SPARK[min(int(v / top * len(SPARK)), len(SPARK) - 1)] for v in values)
