@@ -23,56 +23,67 @@ _ANY_BIT: Final = re.compile(rb"[^\x00]", re.DOTALL)
 
 
 class Posting:
-    """The slots that have one property. Only grows; its owner forgets it as a whole."""
+    """The slots that have one property. Only grows; its owner forgets it as a whole.
 
-    __slots__ = ("bits", "few", "size")
+    To add a slot append it to ``new`` and call ``settle`` when that has become long: in the hot
+    loop of the index this is a fifth of the cost of a method call a slot.
+    """
+
+    __slots__ = ("_bits", "_few", "new")
 
     def __init__(self) -> None:
-        self.size = 0
-        self.few: set[int] | None = set()
-        """The slots, while they are few."""
-        self.bits = bytearray()
-        """One bit a slot, once they are many."""
+        self.new: list[int] = []
+        """Slots that were added and are not in their place yet; may repeat."""
+        self._few: set[int] | None = set()
+        self._bits = bytearray()
 
-    def add(self, slot: int, universe: int) -> None:
-        """Add a slot; ``universe`` is the number of slots there are."""
-        few = self.few
-        if few is not None:
-            few.add(slot)
-            self.size = len(few)
-            if self.size > _DENSE_MIN and self.size * _DENSE_SHARE > universe:
-                self._make_dense(universe)
+    def settle(self, universe: int) -> None:
+        """Put new slots in their place; ``universe`` is the number of slots there are."""
+        new, few = self.new, self._few
+        if not new:
             return
-        at, bit = slot >> 3, 1 << (slot & 7)
-        bits = self.bits
-        if at >= len(bits):
-            bits.extend(bytes(max(universe // 8 + 1, at + 1) - len(bits)))
-        if not bits[at] & bit:
-            bits[at] |= bit
-            self.size += 1
+        if few is not None:
+            few.update(new)
+            if len(few) > _DENSE_MIN and len(few) * _DENSE_SHARE > universe:
+                self._bits = bits_of(few, universe)
+                self._few = None
+        else:
+            bits = self._bits
+            missing = (max(new) >> 3) + 1 - len(bits)
+            if missing > 0:
+                # An eighth more than needed, so that growing by appending costs O(1) a slot.
+                bits.extend(bytes(missing + len(bits) // 8))
+            for slot in new:
+                bits[slot >> 3] |= 1 << (slot & 7)
+        new.clear()
 
-    def _make_dense(self, universe: int) -> None:
-        assert self.few is not None
-        self.bits = bits_of(self.few, universe)
-        self.few = None
+    def few(self, universe: int) -> set[int] | None:
+        """Return the slots while they are few, None once they are many. Do not change it."""
+        self.settle(universe)
+        return self._few
+
+    def bits(self, universe: int) -> int:
+        """Return the slots as the bits of one integer."""
+        self.settle(universe)
+        if self._few is not None:
+            return int.from_bytes(bits_of(self._few, universe), "little")
+        return int.from_bytes(self._bits, "little")
 
     def __contains__(self, slot: int) -> bool:
-        if self.few is not None:
-            return slot in self.few
+        if slot in self.new:
+            return True
+        if self._few is not None:
+            return slot in self._few
         at = slot >> 3
-        return at < len(self.bits) and bool(self.bits[at] >> (slot & 7) & 1)
-
-    def as_int(self, universe: int) -> int:
-        """Return all slots as the bits of one integer; O(universe / 8), a fast eighth."""
-        bits = self.bits if self.few is None else bits_of(self.few, universe)
-        return int.from_bytes(bits, "little")
+        return at < len(self._bits) and bool(self._bits[at] >> (slot & 7) & 1)
 
     def memory_bytes(self) -> int:
         """About how much memory this takes (the integers in a set belong to the index)."""
         return (
             sys.getsizeof(self)
-            + sys.getsizeof(self.bits)
-            + (0 if self.few is None else sys.getsizeof(self.few))
+            + sys.getsizeof(self.new)
+            + sys.getsizeof(self._bits)
+            + (0 if self._few is None else sys.getsizeof(self._few))
         )
 
 

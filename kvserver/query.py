@@ -17,7 +17,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from heapq import nlargest, nsmallest
 from itertools import islice
-from typing import Final
+from typing import Final, cast
 
 from sortedcontainers import SortedList
 
@@ -34,7 +34,7 @@ SORTS: Final = {"count": True, "first": False, "last": True, "errors": True}
 """Column -> whether the greatest come first."""
 
 _STEP: Final = 1024
-_WIDE: Final = 20_000
+_WIDE: Final = 10_000
 """So many candidates are looked at one by one; for more it is worth to use an order."""
 
 
@@ -113,7 +113,7 @@ class _Search:
             return
         lead, size, slots = self._lead()
         if query.pattern is not None and is_literal(query.pattern):
-            slot = state.slots.get(query.pattern)
+            slot = state.slots.shard(query.pattern).get(query.pattern)
             lead, slots = "key", lambda: iter([[slot]] if slot is not None else [])
             size = int(slot is not None)
         if size > _WIDE:
@@ -175,7 +175,7 @@ class _Search:
             for _, one in self.dense:
                 bits &= one
             self.dense = [("+".join(name for name, _ in self.dense), bits)]
-            self.mask = bits.to_bytes(self.universe // 8 + 1, "little")
+            self.mask = bits.to_bytes(bits.bit_length() // 8 + 1, "little")
         return True
 
     def _patterns_with(self, text: bytes) -> Generator[None, None, list[Posting]]:
@@ -201,16 +201,15 @@ class _Search:
         if not posts:
             self.found.index.append(name)
             return False
-        few = [post.few for post in posts if post.few is not None]
+        universe = self.universe
+        few = [slots for post in posts if (slots := post.few(universe)) is not None]
         if len(few) == len(posts):
             self.sets.append((name, few[0] if len(few) == 1 else set().union(*few)))
             return True
-        bits = 0
+        bits = int.from_bytes(bits_of(set().union(*few), universe), "little") if few else 0
         for post in posts:
-            if post.few is None:
-                bits |= post.as_int(self.universe)
-        if few:
-            bits |= int.from_bytes(bits_of(set().union(*few), self.universe), "little")
+            if post.few(universe) is None:
+                bits |= post.bits(universe)
         self.dense.append((name, bits))
         return True
 
@@ -281,7 +280,8 @@ class _Search:
     def _matching(self, slots: list[int]) -> list[int]:
         """Return those for which every condition holds, cheapest conditions first."""
         query, state = self.query, self.state
-        mask, columns, keys = self.mask, state.columns, state.keys
+        mask, columns = self.mask, state.columns
+        keys = cast(list[bytes], state.keys)  # a slot whose key is gone has None, which is no key
         if mask:
             end = 8 * len(mask)
             slots = [slot for slot in slots if slot < end and mask[slot >> 3] >> (slot & 7) & 1]
@@ -296,20 +296,21 @@ class _Search:
         if query.until_ms is not None:
             first = columns["first"]
             slots = [slot for slot in slots if first[slot] <= query.until_ms]
-        slots = [slot for slot in slots if keys[slot] is not None]
+        keyspace = self.index.keyspace
+        get = keyspace.data.get
+        slots = [slot for slot in slots if type(get(keys[slot])) is SummaryValue]
         if self.glob is not None:
             matches = self.glob
-            slots = [slot for slot in slots if matches(keys[slot])]  # type: ignore[arg-type]  # none is None here
-        return [slot for slot in slots if self._holds(keys[slot])]
+            slots = [slot for slot in slots if matches(keys[slot])]
+        if keyspace.deadlines:
+            slots = [slot for slot in slots if keyspace.peek(keys[slot]) is not None]
+        if self.checks:
+            slots = [slot for slot in slots if self._holds(keys[slot])]
+        return slots
 
-    def _holds(self, key: bytes | None) -> bool:
-        """Whether the key is still a summary, and what is not indexed holds for it."""
+    def _holds(self, key: bytes) -> bool:
+        """Whether what is not indexed holds for a key."""
         keyspace = self.index.keyspace
-        assert key is not None
-        if type(keyspace.peek(key)) is not SummaryValue:
-            return False
-        if not self.checks:
-            return True
         try:
             tags = unpack(keyspace.read_summary(key, keyspace.data[key])).tags
         except (CommandError, ValueError):

@@ -9,9 +9,9 @@ All conditions must hold; LEVEL, TEMPLATE and TAG of the same field may be given
 and then one of the values is enough. ``pattern`` is a glob over keys (``MATCH pattern`` for one
 that is spelled like an option). SINCE and UNTIL are epoch milliseconds: something happened to the
 key at that time or later, or earlier. A template is one pattern id or several. TEXT is looked for
-in the patterns of the key's events, in capital or small letters. SORT: the greatest count, the earliest
-first, the latest last, the most errors come first; keys with equal values come in no special order.
-LIMIT is 100 unless said otherwise, 0 for no limit.
+in the patterns of the key's events, in capital or small letters. SORT: the greatest count, the
+earliest first, the latest last, the most errors come first; keys with equal values come in no
+special order. LIMIT is 100 unless said otherwise, 0 for no limit.
 
 The reply is an array of [key, summary as JSON]. With EXPLAIN it is a map instead: how the keys were
 found, without the keys.
