@@ -43,10 +43,21 @@ LAZY: Final = {
 }
 """Name of a command -> ``"module:attribute"``."""
 
+SECTIONS: Final = {
+    "Begin here": ["demo", "ingest", "get", "find", "shell"],
+    "Keys": ["set", "delete", "ttl", "expire", "persist", "keys", "scan", "lines"],
+    "The store": ["ping", "stats", "top", "templates", "sources", "store", "watch", "monitor"],
+    "Keep and move": ["export", "import", "backup", "compact", "clear", "report"],
+    "Log files, without a store": ["log", "formats"],
+    "Anything else": ["raw"],
+}
+"""Where ``kvcli --help`` lists a command."""
+
 
 @click.group(
     cls=LazyGroup,
     lazy=LAZY,
+    sections=SECTIONS,
     params=shared_options(hidden=False),
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
