@@ -284,6 +284,12 @@ def _remember(name: str) -> Callable[[click.Context, click.Parameter, Any], Any]
     return callback
 
 
+def _port(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= 65535:
+        raise click.BadParameter(f"{text!r} is not a number from 1 to 65535")
+    return int(text)
+
+
 def shared_options(*, hidden: bool) -> list[click.Option]:
     """Return the options every command takes; below a command their help would be noise."""
     return [
@@ -307,7 +313,7 @@ def shared_options(*, hidden: bool) -> list[click.Option]:
         ),
         click.Option(
             ["--port"],
-            type=click.IntRange(1, 65535),
+            type=_port,
             metavar="PORT",
             help="The server's port.  [default: 7379]",
             expose_value=False,
@@ -331,9 +337,16 @@ class LazyGroup(click.Group):
     options, except those it has itself.
     """
 
-    def __init__(self, *args: Any, lazy: Mapping[str, str], **more: Any) -> None:
+    def __init__(
+        self,
+        *args: Any,
+        lazy: Mapping[str, str],
+        sections: Mapping[str, Sequence[str]] | None = None,
+        **more: Any,
+    ) -> None:
         super().__init__(*args, **more)
         self._lazy = lazy
+        self._sections = sections or {}
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the names, sorted."""
@@ -348,6 +361,20 @@ class LazyGroup(click.Group):
         if not isinstance(command, click.Group):
             _add_shared(command)
         return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the commands section by section; those of no section come last."""
+        left = self.list_commands(ctx)
+        for title, names in [*self._sections.items(), ("Commands", left)]:
+            rows: list[tuple[str, str]] = []
+            for name in [name for name in names if name in left]:
+                left = [other for other in left if other != name]
+                command = self.get_command(ctx, name)
+                if command is not None and not command.hidden:
+                    rows.append((name, command.get_short_help_str(formatter.width - 16)))
+            if rows:
+                with formatter.section(title):
+                    formatter.write_dl(rows)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]

@@ -59,7 +59,7 @@ class Story:
     look_up_ms: float = 0.0
 
 
-@click.command()
+@click.command(short_help="Show the whole way, from a log to an answer.")
 @click.option(
     "--lines", type=click.IntRange(100), default=200_000, show_default=True, help="Lines of log."
 )

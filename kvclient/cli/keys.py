@@ -23,7 +23,7 @@ from kvclient.cli._values import duration
 __all__ = ["delete", "expire", "get", "keys", "persist", "scan", "set_", "ttl"]
 
 
-@click.command()
+@click.command(short_help="Show the value of a key.")
 @click.argument("key", shell_complete=key_names)
 @pass_settings
 def get(settings: Settings, key: str) -> None:
@@ -46,7 +46,7 @@ def get(settings: Settings, key: str) -> None:
             echo_bytes(value)
 
 
-@click.command("set")
+@click.command("set", short_help="Write a value to a key.")
 @click.argument("key", shell_complete=key_names)
 @click.argument("value")
 @click.option(
@@ -72,7 +72,7 @@ def set_(
         fail(f"not written: {shown(key)} is {'there already' if nx else 'not there'}")
 
 
-@click.command()
+@click.command(short_help="Remove keys.")
 @click.argument("keys", nargs=-1, required=True, metavar="KEY...", shell_complete=key_names)
 @pass_settings
 def delete(settings: Settings, keys: tuple[str, ...]) -> None:
@@ -87,7 +87,7 @@ def delete(settings: Settings, keys: tuple[str, ...]) -> None:
         fail(f"no such key: {' '.join(shown(key) for key in keys)}")
 
 
-@click.command()
+@click.command(short_help="Show how long a key has left.")
 @click.argument("key", shell_complete=key_names)
 @pass_settings
 def ttl(settings: Settings, key: str) -> None:
@@ -104,7 +104,7 @@ def ttl(settings: Settings, key: str) -> None:
         click.echo(f"{left_ms / 1000:.3f}".rstrip("0").rstrip("."))
 
 
-@click.command()
+@click.command(short_help="Let a key end after a time.")
 @click.argument("key", shell_complete=key_names)
 @click.argument("time", type=duration)
 @pass_settings
@@ -119,7 +119,7 @@ def expire(settings: Settings, key: str, time: float) -> None:
         click.echo("OK")
 
 
-@click.command()
+@click.command(short_help="Let a key stay.")
 @click.argument("key", shell_complete=key_names)
 @pass_settings
 def persist(settings: Settings, key: str) -> None:
@@ -134,7 +134,7 @@ def persist(settings: Settings, key: str) -> None:
         click.echo("OK" if changed else "had no time to live")
 
 
-@click.command()
+@click.command(short_help="List the keys, sorted.")
 @click.argument("pattern", default="*")
 @pass_settings
 def keys(settings: Settings, pattern: str) -> None:
@@ -149,7 +149,7 @@ def keys(settings: Settings, pattern: str) -> None:
     _list(settings, sorted(names))
 
 
-@click.command()
+@click.command(short_help="List keys as they are found.")
 @click.option("--match", metavar="PATTERN", help="Only keys that match (* ? [abc]).")
 @click.option(
     "--count", type=click.IntRange(1), default=1000, show_default=True, help="Keys a step."

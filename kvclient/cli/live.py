@@ -32,7 +32,7 @@ AWAY_S: Final = 3600.0
 """How long a live command waits for a server that went away."""
 
 
-@click.command()
+@click.command(short_help="Show every command the server gets.")
 @click.option("--count", "-n", type=click.IntRange(1), help="End after so many commands.")
 @pass_settings
 def monitor(settings: Settings, count: int | None) -> None:
@@ -62,7 +62,7 @@ def _monitored(line: str) -> dict[str, Any]:
     return {"time": float(found[1]), "client": found[3], "command": found[4]}
 
 
-@click.command()
+@click.command(short_help="Show a key as it changes.")
 @click.argument("key", shell_complete=key_names)
 @click.option(
     "--every", type=duration, default="500ms", show_default=True, help="How often to look."

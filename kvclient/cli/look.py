@@ -34,7 +34,7 @@ ERROR_LEVELS: Final = frozenset(
 HEX_ID_DIGITS: Final = 16
 
 
-@click.command()
+@click.command(short_help="Find keys by what their summaries say.")
 @click.argument("pattern", required=False)
 @click.option("--level", "levels", multiple=True, metavar="LEVEL", help="ERROR, or WARN,ERROR.")
 @click.option("--since", type=moment, metavar="T", help="Something happened at T or later.")
@@ -136,7 +136,7 @@ def _row(key: bytes, summary: dict[str, Any]) -> list[Any]:
 # ------------------------------------------------------------------------------------------- top
 
 
-@click.command()
+@click.command(short_help="Show the keys that have the most of something.")
 @click.option(
     "--by",
     type=click.Choice(["count", "errors", "rate", "size"]),

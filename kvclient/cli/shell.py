@@ -37,7 +37,7 @@ TAB                  completes commands and keys
 exit                 leaves, as does Ctrl-D"""
 
 
-@click.command()
+@click.command(short_help="Type commands at a prompt.")
 @pass_settings
 def shell(settings: Settings) -> None:
     """Type commands at a prompt, with history and completion of commands and keys."""

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["export", "import_", "store"]
 
 
-@click.command()
+@click.command(short_help="Write the store to a file as JSON.")
 @click.argument("file", default="kvstore.json", type=click.Path(dir_okay=False, allow_dash=True))
 @click.option("--match", metavar="PATTERN", help="Only keys that match (* ? [abc]).")
 @pass_settings
@@ -82,7 +82,7 @@ def _counted(
         yield entry
 
 
-@click.command("import")
+@click.command("import", short_help="Read a file, as export writes it, into the store.")
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, allow_dash=True))
 @click.option("--check", is_flag=True, help="Only look whether FILE could be imported.")
 @pass_settings
@@ -153,7 +153,7 @@ def _stdin() -> IO[str]:
     return io.TextIOWrapper(sys.stdin.buffer, encoding="utf-8-sig")
 
 
-@click.command()
+@click.command(short_help="Show everything that is in the store.")
 @click.argument("pattern", default="*")
 @click.option("--limit", type=click.IntRange(1), help="Stop after so many keys.")
 @pass_settings

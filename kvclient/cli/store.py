@@ -38,7 +38,7 @@ def ping(settings: Settings) -> None:
         click.echo(answer)
 
 
-@click.command()
+@click.command(short_help="Remove every key.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @pass_settings
 def clear(settings: Settings, yes: bool) -> None:
