@@ -9,19 +9,18 @@ Guarantees:
 The quick way: ``session.table[args[0]](session, args)``. As long as nothing special is going on the
 table is the registry itself. In a special state (not authenticated, in MULTI, subscribed, or with
 a gate of the engine closed) it is ``GATE``, which leads every command through ``execute``; while a
-command is suspended it is ``BACKLOG``, which keeps the commands for later. Whoever changes such a
-state calls ``retable``.
+command is suspended it is ``BACKLOG``, which keeps the commands for later; once the connection is
+to be closed it is ``DROPPED``. Whoever changes such a state calls ``retable``.
 """
 
 from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Generator
 from typing import TYPE_CHECKING, Any, Final
 
 from kvserver import resp
-from kvserver.commands.table import Caller, Command, unknown_command, wrong_arity
+from kvserver.commands.table import Caller, Command, Work, unknown_command, wrong_arity
 from kvserver.errors import CommandError
 
 if TYPE_CHECKING:
@@ -110,11 +109,11 @@ class Session:
         self.queued_bytes = 0
         self.subscribed = 0
         """Number of channels and patterns."""
-        self.silent = False
-        """CLIENT REPLY OFF: commands run, replies are dropped."""
+        self.silent = 0
+        """Commands run but replies are dropped: 1 for the next command, 2 until told otherwise."""
         self.closing = False
         """Close once what is in ``out`` has been sent."""
-        self.pending: Generator[None, None, bytes] | None = None
+        self.pending: Work | None = None
         self.suspended_since: tuple[Command, list[bytes], int] | None = None
         self.backlog: list[list[bytes]] = []
         self.about: dict[str, Any] = {}
@@ -127,7 +126,9 @@ class Session:
 
     def retable(self) -> None:
         """Choose the way commands take, after a state changed that has a say in it."""
-        if self.pending is not None:
+        if self.closing:
+            self.table = DROPPED
+        elif self.pending is not None:
             self.table = BACKLOG
         elif (
             self.engine.gates
@@ -149,6 +150,16 @@ class Session:
 
     def execute(self, args: list[bytes]) -> bytes:
         """The long way of a command: everything that can stand between a client and a handler."""
+        if self.silent != 1:
+            return self._execute(args)
+        reply = self._execute(args)
+        if self.pending is None and self.silent == 1:
+            self.silent = 0
+            self.retable()
+            return b""
+        return reply
+
+    def _execute(self, args: list[bytes]) -> bytes:
         command = self.engine.registry.find(args[0])
         if command is None:
             return self._refuse(unknown_command(self, args))
@@ -174,8 +185,17 @@ class Session:
             if "no_multi" in command.flags:
                 return self._refuse(resp.error("ERR Command not allowed inside a transaction"))
             return self._enqueue(self.queue, args)
+        if self.engine.holds_back(command):
+            return self.suspend(command, args, self._held_back(command, args))
         reply = self.engine.registry[args[0]](self, args)
         return b"" if self.silent else reply
+
+    def _held_back(self, command: Command, args: list[bytes]) -> Work:
+        """Run a command once CLIENT PAUSE is over."""
+        while self.engine.holds_back(command):
+            yield time.monotonic() + 0.05
+        reply = command.handler(self, args)
+        return reply if isinstance(reply, bytes) else (yield from reply)
 
     def _enqueue(self, queue: list[list[bytes]], args: list[bytes]) -> bytes:
         config = self.engine.config
@@ -201,9 +221,7 @@ class Session:
 
     # ------------------------------------------------------------------------------- suspending
 
-    def suspend(
-        self, command: Command, args: list[bytes], work: Generator[None, None, bytes]
-    ) -> bytes:
+    def suspend(self, command: Command, args: list[bytes], work: Work) -> bytes:
         """Go on with a long command in slices; its reply, and all later ones, come afterwards."""
         self.pending = work
         self.suspended_since = (command, args, time.perf_counter_ns())
@@ -220,7 +238,10 @@ class Session:
         until = time.perf_counter_ns() + budget_ns
         try:
             while time.perf_counter_ns() < until:
-                next(self.pending)
+                wake_at_s = next(self.pending)
+                if wake_at_s is not None:
+                    self.engine.sleep(self, wake_at_s)
+                    return None
             return None
         except StopIteration as done:
             reply: bytes = done.value
@@ -229,6 +250,10 @@ class Session:
         except Exception as error:  # noqa: BLE001 - one client's fault is never another's
             reply = self.engine.internal_error(self, error)
         self._resume()
+        if self.silent == 1:
+            self.silent = 0
+            self.retable()
+            return b""
         return b"" if self.silent else reply
 
     def abandon(self) -> None:
@@ -237,6 +262,7 @@ class Session:
             self.pending.close()
             self.pending = None
             self.engine.suspended.pop(self, None)
+            self.engine.sleeping.pop(self, None)
         self.backlog.clear()
 
     def _resume(self) -> None:
@@ -244,6 +270,7 @@ class Session:
         command, args, began = self.suspended_since
         self.pending = self.suspended_since = None
         self.engine.suspended.pop(self, None)
+        self.engine.sleeping.pop(self, None)
         self.engine.stats.timed(self, command, args, time.perf_counter_ns() - began)
         self.retable()
 
@@ -262,6 +289,7 @@ class Session:
     def close_after_reply(self) -> None:
         """Close the connection when everything in ``out`` has been sent."""
         self.closing = True
+        self.retable()
         self.engine.dirty[self] = None
 
     def take(self) -> bytes:
@@ -280,5 +308,10 @@ def _keep(session: Session, args: list[bytes]) -> bytes:
     return b""
 
 
+def _drop(session: Session, args: list[bytes]) -> bytes:  # noqa: ARG001 - called like a handler
+    return b""
+
+
+DROPPED: Final = _Everything(_drop)
 GATE: Final = _Everything(_execute)
 BACKLOG: Final = _Everything(_keep)

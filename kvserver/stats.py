@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["Histogram", "SlowEntry", "Stats"]
 
 _BUCKETS: Final = 128
+_SPELLINGS: Final = 1000
 
 
 class Histogram:
@@ -128,6 +129,12 @@ class Stats:
             if name in known:
                 summed[name] = summed.get(name, 0) + n
         return summed
+
+    def forget_unknown(self, known: Any) -> None:
+        """Count spellings that are no command as one, so that garbage does not pile up."""
+        if len(self.calls) > _SPELLINGS:
+            for name in [name for name in self.calls if name not in known]:
+                self.calls[b""] = self.calls.get(b"", 0) + self.calls.pop(name)
 
     @property
     def commands(self) -> int:

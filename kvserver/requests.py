@@ -1,0 +1,320 @@
+"""Requests in: bytes of one client to commands, as strictly as Redis reads them. No I/O.
+
+Guarantees, property-tested:
+
+* However the bytes are cut into pieces, the commands and the error are the same.
+* Whatever the bytes, the outcome is commands, then perhaps one error with Redis's text; commands
+  before the error are given out first.
+* Nothing is allocated because a length was *declared*; what is kept is what came.
+
+Three ways to the same result. ``_Strict`` is the reference: plain Python, incremental, goes byte
+for byte by Redis's rules. A short chunk that is exactly one request is cut at its line ends, and
+the pieces compared with the headers they should have. For pipelines, a whole chunk goes to
+hiredis, which parses in C but accepts more than Redis does (nested arrays, other types) and makes
+room for an array of any declared size. So that is done only for a chunk that starts at a request's
+border and declares no array of more than 9999, and the result counts only when it consists of
+plain arrays of bulk strings. Otherwise nothing has happened yet, and the same bytes go the strict
+way.
+"""
+
+from __future__ import annotations
+
+import re
+from itertools import chain
+from typing import Any, Final
+
+import hiredis
+
+from kvserver.config import Config
+
+__all__ = ["RequestReader", "split_inline"]
+
+_PREFIX: Final = "Protocol error: "
+_STAR: Final = 42
+_LARGE_ARRAY: Final = re.compile(rb"\*\d{5}").search
+_OTHER_TYPES: Final = re.compile(rb"\r\n[+(=]").search
+_LENGTH: Final = re.compile(rb"0|-?[1-9][0-9]{0,18}").fullmatch
+_ONLY_BYTES: Final = {bytes}
+_RARE_TYPES: Final = tuple(b"+-,#_%~>|!(=")
+_ONE_COMMAND_BYTES: Final = 400
+_ARRAY_HEADS: Final = {b"*%d" % count: count for count in range(1, 10)}
+_BULK_HEADS: Final = [b"$%d" % size for size in range(_ONE_COMMAND_BYTES)]
+_flatten: Final = chain.from_iterable
+
+Command = list[bytes]
+
+
+class RequestReader:
+    """What one client has sent and not yet been answered for."""
+
+    __slots__ = ("_config", "_strict", "error", "limited")
+
+    def __init__(self, config: Config, *, limited: bool = False) -> None:
+        self._config = config
+        self._strict: _Strict | None = None
+        self.error: str | None = None
+        """Set once the bytes are no requests; the connection is to be closed after saying so."""
+        self.limited = limited
+        """The client is not authenticated: small requests only."""
+
+    @property
+    def held_bytes(self) -> int:
+        """Bytes of a request that is not complete."""
+        return self._strict.held_bytes if self._strict is not None else 0
+
+    def feed(self, data: bytes) -> list[Command]:
+        """Return the commands that are complete now; look at ``error`` afterwards."""
+        if self._strict is None:
+            if not self.limited and data[0] == _STAR:
+                if len(data) < _ONE_COMMAND_BYTES:
+                    tokens = data.split(b"\r\n")
+                    count = _ARRAY_HEADS.get(tokens[0])
+                    if count is not None and len(tokens) == count + count + 2:
+                        args = tokens[2::2]
+                        if [_BULK_HEADS[len(arg)] for arg in args] == tokens[1:-1:2]:
+                            return [args]
+                if _LARGE_ARRAY(data) is None:
+                    commands = self._quick(data)
+                    if commands is not None:
+                        return commands
+            self._strict = _Strict(self._config, limited=self.limited)
+        if self.error is not None:
+            return []
+        strict = self._strict
+        commands, self.error = strict.feed(data)
+        if self.error is None and strict.held_bytes == 0:
+            self._strict = None
+        return commands
+
+    def _quick(self, data: bytes) -> list[Command] | None:
+        """Parse a chunk in C; None when this is a matter for the strict parser."""
+        global _reader  # noqa: PLW0603 - see there
+        try:
+            _reader.feed(data)
+            commands: list[Any] = list(iter(_reader.gets, False))
+            if _reader.has_data():
+                _reader = hiredis.Reader()
+                if not self._plain(data, commands):
+                    return None
+                size = sum(map(_canonical_size, commands))
+                self._strict = _Strict(self._config, limited=False)
+                _, self.error = self._strict.feed(data[size:])
+                return commands
+        except (hiredis.HiredisError, TypeError):
+            _reader = hiredis.Reader()
+            return None
+        return commands if self._plain(data, commands) else None
+
+    @staticmethod
+    def _plain(data: bytes, commands: list[Any]) -> bool:
+        """Whether hiredis read nothing but arrays of bulk strings, none of them empty."""
+        if not all(commands):
+            return False
+        if (
+            data.count(b"*") == len(commands)
+            and not any(map(data.__contains__, _RARE_TYPES))
+            and b"\r\n:" not in data
+        ):
+            return True  # no byte in it can begin anything but a request or a bulk string
+        try:
+            if set(map(type, commands)) != {list}:
+                return False
+            if set(map(type, _flatten(commands))) != _ONLY_BYTES:
+                return False
+        except TypeError:
+            return False
+        # A status, a big number and a verbatim string are bytes too; they show by their first byte.
+        return _OTHER_TYPES(data) is None
+
+
+_reader = hiredis.Reader()
+"""One for all clients, because it is empty between two calls; replaced when it is not."""
+
+
+def _canonical_size(command: Command) -> int:
+    size = 3 + len(str(len(command)))
+    for arg in command:
+        length = len(arg)
+        size += 5 + length + len(str(length))
+    return size
+
+
+class _Strict:
+    """The reference: an incremental parser by the rules of Redis 7."""
+
+    __slots__ = ("_args", "_buffer", "_bulk", "_config", "_left", "_limited", "_need", "_pos")
+
+    def __init__(self, config: Config, *, limited: bool) -> None:
+        self._config = config
+        self._limited = limited
+        self._buffer = bytearray()
+        self._pos = 0
+        self._args: list[bytes] = []
+        self._left = 0
+        """Arguments of the current array that have not come."""
+        self._bulk = -1
+        """Length of the current argument, -1 when its header has not come."""
+        self._need = 0
+        """Do not look again before so many bytes are here."""
+
+    @property
+    def held_bytes(self) -> int:
+        """Bytes that are kept because a request is not complete."""
+        return len(self._buffer) - self._pos + sum(map(len, self._args)) + self._left
+
+    def feed(self, data: bytes) -> tuple[list[Command], str | None]:
+        """Return what is complete, and what is wrong with the rest if something is."""
+        self._buffer += data
+        commands: list[Command] = []
+        if len(self._buffer) < self._need:
+            return commands, None
+        self._need = 0
+        error = None
+        try:
+            while self._step(commands):
+                pass
+        except _Broken as broken:
+            error = _PREFIX + str(broken)
+        del self._buffer[: self._pos]
+        self._pos = 0
+        return commands, error
+
+    def _step(self, commands: list[Command]) -> bool:
+        """Read one element; False when more bytes are needed."""
+        if self._left:
+            return self._read_argument(commands)
+        if self._pos == len(self._buffer):
+            return False
+        if self._buffer[self._pos] == _STAR:
+            return self._read_count()
+        return self._read_inline(commands)
+
+    def _read_count(self) -> bool:
+        line = self._line("too big mbulk count string")
+        if line is None:
+            return False
+        count = _length(line[1:])
+        if count is None or count > self._config.max_args:
+            raise _Broken("invalid multibulk length")
+        if self._limited and count > self._config.max_unauthenticated_args:
+            raise _Broken("unauthenticated multibulk length")
+        self._pos += len(line) + 2
+        self._left = max(count, 0)
+        return True
+
+    def _read_argument(self, commands: list[Command]) -> bool:
+        if self._bulk < 0:
+            line = self._line("too big bulk count string")
+            if line is None:
+                return False
+            if line[:1] != b"$":
+                raise _Broken(f"expected '$', got '{line[:1].decode('latin-1')}'")
+            size = _length(line[1:])
+            if size is None or not 0 <= size <= self._config.max_bulk_bytes:
+                raise _Broken("invalid bulk length")
+            if self._limited and size > self._config.max_unauthenticated_bulk_bytes:
+                raise _Broken("unauthenticated bulk length")
+            self._pos += len(line) + 2
+            self._bulk = size
+        end = self._pos + self._bulk
+        if len(self._buffer) < end + 2:
+            del self._buffer[: self._pos]
+            self._need = self._bulk + 2
+            self._pos = 0
+            return False
+        self._args.append(bytes(self._buffer[self._pos : end]))
+        self._pos = end + 2
+        self._bulk = -1
+        self._left -= 1
+        if self._left == 0:
+            commands.append(self._args)
+            self._args = []
+        return True
+
+    def _line(self, too_long: str) -> bytes | None:
+        """Return the header line at the position, without its end; None when it is not whole."""
+        end = self._buffer.find(b"\r", self._pos, self._pos + self._config.max_inline_bytes + 1)
+        if end < 0:
+            if len(self._buffer) - self._pos > self._config.max_inline_bytes:
+                raise _Broken(too_long)
+            return None
+        if len(self._buffer) < end + 2:
+            return None
+        return bytes(self._buffer[self._pos : end])
+
+    def _read_inline(self, commands: list[Command]) -> bool:
+        end = self._buffer.find(b"\n", self._pos)
+        limit = self._config.max_inline_bytes
+        if end < 0:
+            if len(self._buffer) - self._pos > limit:
+                raise _Broken("too big inline request")
+            return False
+        line = bytes(self._buffer[self._pos : end]).removesuffix(b"\r")
+        args = split_inline(line)
+        if args is None:
+            raise _Broken("unbalanced quotes in request")
+        self._pos = end + 1
+        if args:
+            commands.append(args)
+        return True
+
+
+class _Broken(Exception):
+    """The bytes are no request."""
+
+
+def _length(raw: bytes) -> int | None:
+    return int(raw) if _LENGTH(raw) else None
+
+
+_SPACE: Final = frozenset(b" \t\n\r\x0b\x0c")
+_ESCAPES: Final = {ord("n"): 10, ord("r"): 13, ord("t"): 9, ord("b"): 8, ord("a"): 7}
+_HEX: Final = frozenset(b"0123456789abcdefABCDEF")
+_QUOTE, _APOSTROPHE, _BACKSLASH = b"\"'\\"
+
+
+def split_inline(line: bytes) -> list[bytes] | None:
+    """Split a line as a person types it, with quotes and escapes; None if they do not close."""
+    args: list[bytes] = []
+    at, size = 0, len(line)
+    while True:
+        while at < size and line[at] in _SPACE:
+            at += 1
+        if at == size or line[at] == 0:
+            return args
+        arg = bytearray()
+        while at < size and line[at] not in _SPACE and line[at] != 0:
+            if line[at] in {_QUOTE, _APOSTROPHE}:
+                end = _read_quoted(line, at, arg)
+                if end is None or (end < size and line[end] not in _SPACE):
+                    return None
+                at = end
+                break
+            arg.append(line[at])
+            at += 1
+        args.append(bytes(arg))
+
+
+def _read_quoted(line: bytes, at: int, arg: bytearray) -> int | None:
+    """Append what is between quotes; return the position behind, None when they do not close."""
+    quote = line[at]
+    at += 1
+    size = len(line)
+    while at < size:
+        byte = line[at]
+        if byte == quote:
+            return at + 1
+        if byte == _BACKSLASH and quote == _QUOTE and at + 1 < size:
+            digits = line[at + 2 : at + 4]
+            if line[at + 1] == ord("x") and len(digits) == 2 and _HEX.issuperset(digits):
+                arg.append(int(digits, 16))
+                at += 4
+                continue
+            at += 1
+            byte = _ESCAPES.get(line[at], line[at])
+        elif byte == _BACKSLASH and line[at + 1 : at + 2] == b"'":
+            at += 1
+            byte = _APOSTROPHE
+        arg.append(byte)
+        at += 1
+    return None

@@ -1,0 +1,322 @@
+"""The life of a server: lock, recover, serve, stop; and in which order.
+
+Start: raise the limit of open files; bind, so that a taken port is known at once; lock the
+directory and replay the journal while early clients get LOADING; then say ``ready``.
+
+Stop (SIGTERM, SIGINT or SHUTDOWN): close the listening sockets, finish the replies that are owed,
+write and sync the journal under every policy, exit 0. A second signal does not wait for clients.
+A journal that failed ends the server with exit status 74.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import ipaddress
+import logging
+import os
+import signal
+import socket
+import stat
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import trio
+
+from kvserver.engine import Engine
+from kvserver.errors import CommandError, ConfigError, JournalFailedError, KvserverError
+from kvserver.journal.fs import RealFileSystem
+from kvserver.journal.recovery import Recovery
+from kvserver.journal.service import JournalService
+from kvserver.reactor import Connection, Reactor
+
+if TYPE_CHECKING:
+    from kvserver.commands.table import Command
+    from kvserver.config import Config
+    from kvserver.journal.writer import Journal
+    from kvserver.session import Session
+
+__all__ = ["EXIT_DEVICE_FAILED", "Server", "serve"]
+
+log = logging.getLogger("kvserver")
+
+EXIT_DEVICE_FAILED: Final = 74
+TICK_S: Final = 0.02
+IDLE_TICK_S: Final = 0.1
+GRACE_S: Final = 2.0
+SPARE_FILES: Final = 64
+"""Descriptors that are not clients: journal, compaction, listening."""
+BACKLOG: Final = 1024
+_LOADING_ALLOWED: Final = "loading"
+
+
+class Server:
+    """One server process."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.engine = Engine(config)
+        self.reactor = Reactor(self.engine)
+        self.journal: Journal | None = None
+        self.port = 0
+        self._stop = trio.Event()
+        self._hurry = trio.Event()
+        self.engine.shutdown_requested = self.request_stop
+
+    def request_stop(self) -> None:
+        """Stop in good order; asking twice means at once."""
+        if self._stop.is_set():
+            self._hurry.set()
+        self._stop.set()
+
+    async def run(self) -> int:
+        """Serve until asked to stop; return the exit status.
+
+        Raises KvserverError when the server cannot start; the message is one line for a person.
+        """
+        check_exposure(self.config)
+        raise_file_limit(self.config)
+        for sock in self._bind():
+            self.reactor.listen(sock)
+        status = 0
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._watch_signals)
+            nursery.start_soon(self.reactor.run)
+            status = await self._live(nursery)
+            nursery.cancel_scope.cancel()
+        return status
+
+    async def _live(self, nursery: trio.Nursery) -> int:
+        service = await self._recover()
+        if service is None:
+            return 0
+        settle_memory()
+        nursery.start_soon(service.run)
+        nursery.start_soon(self._tick)
+        if self.config.port >= 0:
+            log.info("ready to accept connections on %s:%d", self.config.host, self.port)
+        else:
+            log.info("ready to accept connections on %s", self.config.unix_socket)
+        await self._stop.wait()
+        return await self._finish()
+
+    # ------------------------------------------------------------------------------------ start
+
+    def _bind(self) -> Iterator[socket.socket]:
+        config = self.config
+        family = socket.AF_INET6 if ":" in config.host else socket.AF_INET
+        sock = socket.socket(family, socket.SOCK_STREAM)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            sock.bind((config.host, config.port))
+            sock.listen(BACKLOG)
+        except OSError as error:
+            sock.close()
+            raise ConfigError(
+                f"cannot listen on {config.host}:{config.port}: {error.strerror or error}"
+            ) from error
+        self.port = sock.getsockname()[1]
+        config.port = self.port
+        yield sock
+        if config.unix_socket:
+            yield bind_unix(config.unix_socket)
+
+    async def _recover(self) -> JournalService | None:
+        """Replay the journal; None when somebody stopped the server meanwhile."""
+        engine, config = self.engine, self.config
+        engine.gate("loading", _refuse_while_loading)
+        began = time.monotonic()
+        recovery = Recovery(RealFileSystem(config.data_dir, create=True))
+        try:
+            said = began
+            for done, total in recovery.replay(engine.keyspace.apply_many):
+                percent = 100 * done // total if total else 100
+                engine.loading = f"{percent} % of the journal is read"
+                if time.monotonic() - said >= 1:
+                    said = time.monotonic()
+                    log.info("loading %d %%", percent)
+                await trio.lowlevel.checkpoint()
+                if self._stop.is_set():
+                    return None
+            journal = recovery.open(fsync=config.fsync, segment_bytes=config.segment_bytes)
+        finally:
+            recovery.abandon()
+        self.journal = engine.journal = journal
+        engine.loading = ""
+        engine.gate("loading", None)
+        log.info("loaded %d keys in %.3f s", len(engine.keyspace), time.monotonic() - began)
+        service = JournalService(journal)
+        self.reactor.service = service
+        return service
+
+    # --------------------------------------------------------------------------------------- life
+
+    async def _watch_signals(self) -> None:
+        for name in ("SIGHUP", "SIGUSR1", "SIGUSR2"):
+            if hasattr(signal, name):
+                signal.signal(getattr(signal, name), signal.SIG_IGN)
+        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as received:
+            async for number in received:
+                log.info("%s received, stopping", signal.Signals(number).name)
+                self.request_stop()
+
+    async def _tick(self) -> None:
+        """Expire keys in time; ten times a second, look after everything small."""
+        engine, reactor, config = self.engine, self.reactor, self.config
+        next_cron = trio.current_time()
+        while True:
+            await reactor.tick()
+            if trio.current_time() >= next_cron:
+                next_cron = trio.current_time() + IDLE_TICK_S
+                for callback in engine.cron:
+                    callback()
+                now = time.monotonic()
+                if config.client_timeout_s or config.request_timeout_s:
+                    reactor.close_idle(lambda each: overdue(each, config, now))  # noqa: B023 - at once
+                engine.stats.forget_unknown(engine.registry)
+            await trio.sleep(TICK_S if engine.keyspace.deadlines else IDLE_TICK_S)
+
+    async def _finish(self) -> int:
+        """Stop in good order; return the exit status."""
+        self.reactor.stop_listening()
+        status = 0
+        with trio.CancelScope(shield=True):
+            async with trio.open_nursery() as nursery:
+
+                async def hurry() -> None:
+                    await self._hurry.wait()
+                    nursery.cancel_scope.cancel()
+
+                nursery.start_soon(hurry)
+                await self.reactor.drain(GRACE_S)
+                nursery.cancel_scope.cancel()
+            assert self.journal is not None
+            try:
+                await trio.to_thread.run_sync(self.journal.close)
+            except KvserverError as error:
+                log.critical("%s; what was acknowledged last may be lost", error)
+                status = EXIT_DEVICE_FAILED
+        log.info("stopped")
+        return status
+
+
+def _refuse_while_loading(session: Session, command: Command, args: list[bytes]) -> None:  # noqa: ARG001 - a gate
+    if _LOADING_ALLOWED not in command.flags:
+        raise CommandError("LOADING Redis is loading the dataset in memory")
+
+
+def overdue(connection: Connection, config: Config, now: float) -> bool:
+    """Whether a client was idle, or has been sending one request, for too long."""
+    session = connection.session
+    if connection.partial_since:
+        if not connection.reader.held_bytes:
+            connection.partial_since = 0.0
+        elif config.request_timeout_s and now - connection.partial_since > config.request_timeout_s:
+            return now - session.last_active > config.request_timeout_s
+    return bool(
+        config.client_timeout_s
+        and not session.subscribed
+        and session.pending is None
+        and now - session.last_active > config.client_timeout_s
+    )
+
+
+def check_exposure(config: Config) -> None:
+    """Refuse to listen where everybody can come, without a password. Raises ConfigError."""
+    if config.password or config.unprotected or is_loopback(config.host):
+        return
+    raise ConfigError(
+        f"refusing to listen on {config.host} without a password: set KVSERVER_PASSWORD, "
+        "or say --unprotected if everybody on that network may read and write"
+    )
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach the address."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def raise_file_limit(config: Config) -> None:
+    """Make room for ``max_clients`` sockets, or say that there is less."""
+    try:
+        import resource
+    except ImportError:  # not on every system
+        return
+    wanted = config.max_clients + SPARE_FILES
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        new = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, max(wanted, hard)))
+            new = wanted
+        with contextlib.suppress(OSError, ValueError):
+            if new != wanted:
+                resource.setrlimit(resource.RLIMIT_NOFILE, (new, hard))
+        soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        config.max_clients = max(1, soft - SPARE_FILES)
+        log.warning("the system allows %d open files: at most %d clients", soft, config.max_clients)
+
+
+def bind_unix(path: str) -> socket.socket:
+    """Listen on a Unix socket, replacing one that a crash left behind. Raises ConfigError."""
+    with contextlib.suppress(OSError):
+        if stat.S_ISSOCK(os.stat(path).st_mode):  # noqa: PTH116 - of a name that may be gone
+            Path(path).unlink()
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        sock.bind(path)
+        Path(path).chmod(0o600)
+        sock.listen(BACKLOG)
+    except OSError as error:
+        sock.close()
+        raise ConfigError(f"cannot listen on {path}: {error.strerror or error}") from error
+    return sock
+
+
+def settle_memory() -> None:
+    """Tell the garbage collector that what is here stays, and to come seldom.
+
+    Nearly everything dies by reference counting; a walk over all keys would be a stall.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 1000)
+
+
+def serve(config: Config) -> int:
+    """Run a server in this process; return its exit status. For ``kvserver.cli``."""
+    logging.basicConfig(
+        stream=sys.stderr,
+        level=config.log_level.upper(),
+        format="%(asctime)s %(levelname)s %(message)s",
+    )
+    try:
+        return trio.run(Server(config).run)
+    except (KvserverError, BaseExceptionGroup) as error:
+        expected = _expected(error)
+        if expected is None:
+            raise
+        sys.stderr.write(f"kvserver: {expected}\n")
+        return EXIT_DEVICE_FAILED if isinstance(expected, JournalFailedError) else 1
+    finally:
+        if config.unix_socket:
+            Path(config.unix_socket).unlink(missing_ok=True)
+
+
+def _expected(error: BaseException) -> KvserverError | None:
+    """Return the error to tell a person about, when there is nothing worse in the group."""
+    if isinstance(error, BaseExceptionGroup):
+        matched, rest = error.split(KvserverError)
+        if matched is None or rest is not None:
+            return None
+        error = matched
+        while isinstance(error, BaseExceptionGroup):
+            error = error.exceptions[0]
+    return error if isinstance(error, KvserverError) else None
