@@ -19,7 +19,7 @@ import trio
 
 from parser.fingerprint import SourceInfo
 from parser.plan import Task
-from parser.ranges import missing
+from parser.ranges import add, missing
 from parser.report import Report
 from parser.sink import COUNTED, OVERLAP, Commit, Outcome, Refused, Sink
 from parser.source import Problem
@@ -104,6 +104,8 @@ class Consumer:
             self.report.problems.append(Problem(found.task.planned.input.path, reason))
             return
         self._progress(found)
+        info = found.task.planned.info
+        info.ranges = add(info.ranges, [(start, end)])
         if outcome is COUNTED and not resent:
             self.report.counted_before_bytes += end - start
             return

@@ -34,7 +34,7 @@ from parser.plan import Planned, Task, tasks_of
 from parser.producer import Message, Work
 from parser.ranges import covered
 from parser.report import Report
-from parser.sink import Sink, SinkGone
+from parser.sink import Sink, SinkGone, first_of
 from parser.source import Problem
 
 __all__ = ["RANGE_BYTES", "Pipeline", "now_ms", "processors"]
@@ -180,7 +180,7 @@ class Pipeline:
                 if self._stop.is_set():  # a sink that does not answer must not keep anyone here
                     nursery.cancel_scope.deadline = trio.current_time() + _GRACE_S
         except* SinkGone as gone:
-            raise _first(gone) from None
+            raise first_of(gone) from None
         finally:
             self.report.seconds = time.monotonic() - started
             self.report.pending = self._open + self._queued
@@ -342,11 +342,3 @@ def _work_bytes(tasks: Sequence[Task]) -> float:
             return math.inf
         total += task.bytes * 10 if task.is_stream else task.bytes
     return total
-
-
-def _first(group: BaseExceptionGroup[SinkGone]) -> SinkGone:
-    error: BaseException = group
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    assert isinstance(error, SinkGone)
-    return error

@@ -43,6 +43,8 @@ class Planned:
     info: SourceInfo
     seen_ms: int = 0
     """When it was looked at; how long a commit lags behind that is reported."""
+    live: bool = False
+    """Somebody writes to it: a last line without its end is left for later."""
     read_bytes: int = 0
     """How far a stream has been read, in bytes of the file."""
 
@@ -92,6 +94,7 @@ class Task:
             message["cut"] = self.cut
             message["begin"] = planned.content.begin
             message["to_the_end"] = self.end == planned.content.size
+            message["live"] = planned.live
         return message
 
     def rest(self) -> Task | None:

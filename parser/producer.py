@@ -43,7 +43,7 @@ from parser.streams import BLOCK_BYTES, BrokenStream, decompress, kind_of
 if TYPE_CHECKING:
     from parser.extract import Engine, RangeSummary
 
-__all__ = ["STREAM_PIECE_BYTES", "Message", "Work", "main"]
+__all__ = ["STREAM_PIECE_BYTES", "Message", "Work", "count_piece", "main"]
 
 Message = tuple[dict[str, Any], bytes]
 
@@ -95,7 +95,9 @@ class Work:
             starts_event = recipe.starts_event()
             low = boundary(file.read_at, task["cut"][0], start, end, starts_event)
             high = boundary(file.read_at, task["cut"][1], start, end, starts_event)
-            if high == end and task["to_the_end"]:  # a line may have been completed since
+            if (
+                high == end and task["to_the_end"] and not task["live"]
+            ):  # a line may have been completed since
                 high = boundary(file.read_at, end, start, max(end, file.size))
             if low >= high:
                 return
@@ -110,9 +112,10 @@ class Work:
                 inside_line=inside,
                 piece_bytes=piece_bytes,
                 starts_event=starts_event,
+                to_the_end=high < end or not task["live"],
             )
             for piece in pieces:
-                messages = list(self._count(task, piece, recipe, engine))
+                messages = list(count_piece(task, piece, recipe, engine))
                 if file.read_at(0, len(task["begin"])) != task["begin"]:
                     raise _Changed("the file was replaced while it was read")
                 yield from messages
@@ -146,7 +149,7 @@ class Work:
                     starts_event=recipe.starts_event(),
                 )
                 for piece in pieces:
-                    for message, payload in self._count(task, piece, recipe, engine):
+                    for message, payload in count_piece(task, piece, recipe, engine):
                         message["read"] = raw.bytes
                         message["size"] = content.position
                         if len(content.marker.marks) > sent:
@@ -157,60 +160,62 @@ class Work:
             done["size"] = content.position
             done["marks"] = sorted(content.marker.marks.items())
 
-    # ---------------------------------------------------------------------------------- counting
-
-    def _count(
-        self, task: dict[str, Any], piece: Piece, recipe: Recipe, engine: Engine
-    ) -> Iterator[Message]:
-        """Yield a message for a piece; more than one when the engine fails on a part of it."""
-        if piece.too_long or piece.data_start == piece.end:
-            yield _bare(task, piece), b""
-            return
-        continued = 0
-        data, data_start = piece.data, piece.data_start
-        if recipe.joins and data_start > 0:
-            continued, skipped = _leading(bytes(data[: MAX_LINE_BYTES * 2]), recipe)
-            data, data_start = memoryview(data)[skipped:], data_start + skipped
-        try:
-            found = engine.summarize(data, source=task["source"], offset=data_start)
-        except (ParserError, OSError):
-            raise
-        except Exception as error:  # noqa: BLE001 - one line must never cost the others
-            yield from self._halves(task, piece, recipe, engine, error)
-            return
-        message = _message_of(task, piece.start, piece.end, found)
-        message["books"]["lines"] += continued
-        if continued:
-            message["books"]["continued"] = message["books"].get("continued", 0) + continued
-        yield message, found.packed
-
-    def _halves(
-        self,
-        task: dict[str, Any],
-        piece: Piece,
-        recipe: Recipe,
-        engine: Engine,
-        error: Exception,
-    ) -> Iterator[Message]:
-        """Count a piece the engine failed on as two, down to the line that it fails on."""
-        data = bytes(piece.data)
-        middle = data.find(b"\n", len(data) // 2) + 1
-        if not 0 < middle < len(data):
-            middle = data.rfind(b"\n", 0, len(data) - 1) + 1
-        if not 0 < middle < len(data):
-            reason = f"the parser failed: {type(error).__name__}: {error}"
-            yield _bare(task, piece, reason), b""
-            return
-        border = piece.data_start + middle
-        for half in (
-            Piece(piece.start, border, piece.data_start, data[:middle]),
-            Piece(border, piece.end, border, data[middle:]),
-        ):
-            yield from self._count(task, half, recipe, engine)
-
 
 class _Changed(Exception):
     """The file is no longer the one that was planned."""
+
+
+# ---------------------------------------------------------------------------------- counting
+
+
+def count_piece(
+    task: dict[str, Any], piece: Piece, recipe: Recipe, engine: Engine
+) -> Iterator[Message]:
+    """Yield a message for a piece; more than one when the engine fails on a part of it."""
+    if piece.too_long or piece.data_start == piece.end:
+        yield _bare(task, piece), b""
+        return
+    continued = 0
+    data, data_start = piece.data, piece.data_start
+    if recipe.joins and data_start > 0:
+        continued, skipped = _leading(bytes(data[: MAX_LINE_BYTES * 2]), recipe)
+        data, data_start = memoryview(data)[skipped:], data_start + skipped
+    try:
+        found = engine.summarize(data, source=task["source"], offset=data_start)
+    except (ParserError, OSError):
+        raise
+    except Exception as error:  # noqa: BLE001 - one line must never cost the others
+        yield from _halves(task, piece, recipe, engine, error)
+        return
+    message = _message_of(task, piece.start, piece.end, found)
+    message["books"]["lines"] += continued
+    if continued:
+        message["books"]["continued"] = message["books"].get("continued", 0) + continued
+    yield message, found.packed
+
+
+def _halves(
+    task: dict[str, Any],
+    piece: Piece,
+    recipe: Recipe,
+    engine: Engine,
+    error: Exception,
+) -> Iterator[Message]:
+    """Count a piece the engine failed on as two, down to the line that it fails on."""
+    data = bytes(piece.data)
+    middle = data.find(b"\n", len(data) // 2) + 1
+    if not 0 < middle < len(data):
+        middle = data.rfind(b"\n", 0, len(data) - 1) + 1
+    if not 0 < middle < len(data):
+        reason = f"the parser failed: {type(error).__name__}: {error}"
+        yield _bare(task, piece, reason), b""
+        return
+    border = piece.data_start + middle
+    for half in (
+        Piece(piece.start, border, piece.data_start, data[:middle]),
+        Piece(border, piece.end, border, data[middle:]),
+    ):
+        yield from count_piece(task, half, recipe, engine)
 
 
 def _message_of(task: dict[str, Any], start: int, end: int, found: RangeSummary) -> dict[str, Any]:

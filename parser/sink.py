@@ -29,6 +29,7 @@ __all__ = [
     "Refused",
     "Sink",
     "SinkGone",
+    "first_of",
 ]
 
 
@@ -70,11 +71,22 @@ class SinkGone(Exception):
     """The sink cannot be reached any more; what was not answered may or may not be counted."""
 
 
+def first_of(group: BaseExceptionGroup[SinkGone]) -> SinkGone:
+    """Return the first of the errors that ended the tasks of a run."""
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    assert isinstance(error, SinkGone)
+    return error
+
+
 class Sink(Protocol):
     """Takes counted ranges. One task uses it at a time."""
 
-    retries: int
-    """How often something had to be sent again."""
+    @property
+    def retries(self) -> int:
+        """How often something had to be sent again."""
+        ...
 
     async def sources(self) -> list[SourceInfo]:
         """Return what has been counted, the source heard of first first. Raises SinkGone."""

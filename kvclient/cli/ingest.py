@@ -1,0 +1,276 @@
+"""``kvcli ingest``: logs into the store, every line once."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import sys
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import IO, TYPE_CHECKING, Any, Final, TypeVar
+
+import click
+
+from kvclient.cli._common import Settings, bytes_as_json, echo_json, fail, pass_settings, shown
+
+if TYPE_CHECKING:
+    from kvclient.sink import StoreSink
+    from parser.consumer import Found
+    from parser.report import Report
+    from parser.run import Reading
+
+    _ParamType = click.ParamType[float]
+else:
+    _ParamType = click.ParamType  # older ones are not generic
+
+__all__ = ["DURATION", "ingest", "reading_options"]
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+EXIT_INTERRUPTED: Final = 130
+
+
+class _Duration(_ParamType):
+    """A time such as ``30s``, ``500ms``, ``2m``, ``1h``; a bare number is seconds."""
+
+    name = "duration"
+    _units: Final = {"ms": 0.001, "s": 1.0, "": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        if isinstance(value, int | float):
+            return float(value)
+        found = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|d|)", value.strip())
+        if found is None:
+            self.fail(f"{value!r} is not a time such as 30s, 500ms or 2m", param, ctx)
+        return float(found[1]) * self._units[found[2]]
+
+
+DURATION: Final = _Duration()
+
+
+def reading_options(command: F) -> F:
+    """Add the options that say how logs are read."""
+    for option in reversed(
+        [
+            click.option(
+                "--format",
+                "format_",
+                default="auto",
+                show_default=True,
+                metavar="NAME",
+                help="The format of the lines; see kvcli formats.",
+            ),
+            click.option(
+                "--layout",
+                "layouts",
+                multiple=True,
+                metavar="TEXT",
+                help="A format of your own: '<time:%H:%M:%S> <level> <content>'.",
+            ),
+            click.option(
+                "--key",
+                "keys",
+                multiple=True,
+                metavar="RULE",
+                help="What keys there are: 'content ~ req-<hex> -> request_{}'.",
+            ),
+            click.option(
+                "--regex", default="", metavar="REGEX", help="Instead of a layout: named groups."
+            ),
+            click.option(
+                "--time-format",
+                default="",
+                metavar="TEXT",
+                help="The %strptime text of a --regex's time.",
+            ),
+            click.option(
+                "--formats-file",
+                type=click.Path(exists=True, dir_okay=False),
+                metavar="FILE",
+                help="Formats of your own, as TOML.",
+            ),
+            click.option(
+                "--multiline",
+                type=click.Choice(["auto", "off"]),
+                default="auto",
+                show_default=True,
+                help="Join stack traces to the line before.",
+            ),
+            click.option(
+                "--tz", default="UTC", show_default=True, help="The zone of times that name none."
+            ),
+            click.option(
+                "--workers",
+                type=click.IntRange(1, 256),
+                metavar="N",
+                help="Processes that read.  [default: one for each processor]",
+            ),
+        ]
+    ):
+        command = option(command)
+    return command
+
+
+@click.command()
+@click.argument("paths", nargs=-1, required=True, metavar="PATH…")
+@reading_options
+@click.option("--follow", is_flag=True, help="Stay, and count lines as they are written.")
+@click.option(
+    "--dead-letter",
+    type=click.Path(dir_okay=False),
+    metavar="FILE",
+    help="Append samples of unparsed lines, as JSON lines.",
+)
+@click.option(
+    "--retry",
+    type=DURATION,
+    default="30s",
+    show_default=True,
+    help="How long to try again while the server is away.",
+)
+@click.option("--range-bytes", type=click.IntRange(1), hidden=True)
+@pass_settings
+def ingest(
+    settings: Settings,
+    /,
+    paths: tuple[str, ...],
+    *,
+    follow: bool,
+    dead_letter: str | None,
+    retry: float,
+    range_bytes: int | None,
+    **reading: Any,
+) -> None:
+    """Count logs into the store: files, directories, globs, - for standard input.
+
+    gz, bz2, xz and zst are read as they are. Every line is counted once: a run that was
+    interrupted is resumed by running it again, and a log that was counted (renamed, copied,
+    compressed) is not counted twice.
+    """
+    import trio
+
+    from kvclient.sink import StoreSink
+    from parser.report import Report
+
+    how = _reading(reading, range_bytes)
+    report = Report()
+    sink = StoreSink(settings.address, retry_s=retry)
+    with _letters(dead_letter) as on_commit:
+        try:
+            trio.run(partial(_run, paths, sink, how, report, on_commit, quiet=settings.json))
+        except* KeyboardInterrupt:
+            report.interrupted = True
+    _finish(report, settings)
+
+
+def _reading(options: dict[str, Any], range_bytes: int | None) -> Reading:
+    from parser.errors import ParserError
+    from parser.pipeline import RANGE_BYTES
+    from parser.run import Reading, recipes
+    from parser.times import zone_named
+
+    if (options["layouts"] or options["regex"]) and options["format_"] != "auto":
+        raise click.UsageError("give --format, or --layout, or --regex")
+    how = Reading(
+        format=options["format_"],
+        layouts=options["layouts"],
+        keys=options["keys"],
+        regex=options["regex"],
+        time_format=options["time_format"],
+        formats_file=options["formats_file"] or "",
+        multiline=options["multiline"] == "auto",
+        tz=options["tz"],
+        workers=options["workers"],
+        range_bytes=range_bytes or RANGE_BYTES,
+    )
+    try:
+        recipes(how, 0)
+        zone_named(how.tz)
+    except ParserError as error:
+        raise click.UsageError(str(error)) from error
+    return how
+
+
+async def _run(
+    paths: tuple[str, ...],
+    sink: StoreSink,
+    how: Reading,
+    report: Report,
+    on_commit: Callable[[Found], None] | None,
+    *,
+    quiet: bool,
+) -> None:
+    import trio
+
+    from kvclient.cli._books import Bar
+    from parser.run import run
+    from parser.sink import SinkGone
+    from parser.source import Problem
+
+    bar = Bar(report, quiet=quiet)
+    try:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(bar.run)
+            try:
+                await run(paths, sink, how, report=report, on_commit=on_commit)
+            except SinkGone as error:
+                report.problems.append(
+                    Problem("the store", f"{error}; run the same command again to resume")
+                )
+            nursery.cancel_scope.cancel()
+    finally:
+        bar.close()
+        with trio.CancelScope(shield=True):
+            await sink.aclose()
+
+
+def _finish(report: Report, settings: Settings) -> None:
+    from kvclient.cli._books import print_report, size_of
+
+    if settings.json:
+        echo_json(report.as_json())
+    else:
+        print_report(report)
+    for problem in report.problems:
+        click.echo(f"kvcli: {shown(str(problem))}", err=True)
+    if report.interrupted:
+        counted = size_of(report.counted_bytes)
+        fail(
+            f"interrupted: {report.lines:,} lines ({counted}) are counted; "
+            "run the same command again to resume",
+            EXIT_INTERRUPTED,
+        )
+    if report.problems:
+        sys.exit(1)
+    if not report.lines and report.counted_before_bytes:
+        size = size_of(report.counted_before_bytes)
+        click.echo(f"kvcli: nothing new: all {size} were counted before", err=True)
+
+
+@contextlib.contextmanager
+def _letters(path: str | None) -> Iterator[Callable[[Found], None] | None]:
+    """Give a function that appends the unparsed lines of a range to a file."""
+    if path is None:
+        yield None
+        return
+    with open(path, "a", encoding="utf-8") as file:  # noqa: PTH123 - may hold stray bytes
+
+        def write(found: Found) -> None:
+            for offset, data, reason in found.message["rejected"]:
+                _write_letter(file, found.task.planned.input.path, offset, data, reason)
+            file.flush()
+
+        yield write
+
+
+def _write_letter(file: IO[str], path: str, offset: int, data: bytes, reason: str) -> None:
+    letter = {
+        "source": shown(path),
+        "offset": offset,
+        "reason": reason,
+        "bytes": bytes_as_json(data),
+    }
+    file.write(json.dumps(letter, ensure_ascii=False) + "\n")

@@ -1,0 +1,213 @@
+"""One run over everything a command line names, into any sink.
+
+This is the door to the package for a program: expand the paths, find out what each is, read what
+the sink does not have, report. A signal (Ctrl-C, SIGTERM) ends the run cleanly; a second one at
+once.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import trio
+
+from parser.consumer import OnCommit
+from parser.formats import Format, detect, format_named, load_formats_file, make_format
+from parser.pipeline import RANGE_BYTES, Pipeline, now_ms
+from parser.plan import RecipeOf, identify
+from parser.recipe import Recipe
+from parser.report import Report
+from parser.sink import Sink, SinkGone, first_of
+from parser.source import SAMPLE_BYTES, STDIN, Input, Looked, expand, look_at_stream
+from parser.streams import BLOCK_BYTES, decompress, kind_of
+
+__all__ = ["Reading", "recipes", "run"]
+
+COMPRESSION: Final = 10
+"""How much longer a compressed log is, about."""
+
+_FIRST_BLOCK_S: Final = 1.0  # a pipe that is slower than this is taken as it comes
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """How sources are read; what the options of a command line say."""
+
+    format: str = "auto"
+    layouts: tuple[str, ...] = ()
+    keys: tuple[str, ...] = ()
+    regex: str = ""
+    time_format: str = ""
+    formats_file: str = ""
+    multiline: bool = True
+    """Join continuation lines to their event, where the format can tell them."""
+    tz: str = "UTC"
+    filters: dict[str, Any] = field(default_factory=dict)
+    workers: int | None = None
+    range_bytes: int = RANGE_BYTES
+
+
+def recipes(
+    reading: Reading, expected_bytes: int, chosen: dict[str, str] | None = None
+) -> RecipeOf:
+    """Return how each input is to be read; notes in ``chosen`` which format was taken and why.
+
+    Raises FormatError or LayoutError when the options say what cannot be.
+    """
+    more = load_formats_file(reading.formats_file) if reading.formats_file else {}
+    fixed: Format | None = None
+    if reading.layouts or reading.regex:
+        fixed = make_format(
+            "custom",
+            layouts=reading.layouts,
+            regex=reading.regex,
+            time_format=reading.time_format,
+            keys=reading.keys,
+        )
+    elif reading.format != "auto":
+        fixed = format_named(reading.format, more)
+
+    def recipe_of(found: Input, sample: bytes) -> Recipe:
+        if fixed is None:
+            detection = detect(sample.split(b"\n")[:200], more)
+            fmt, reason = detection.format, detection.reason
+        else:
+            fmt, reason = fixed, f"{fixed.name}: as asked"
+        if reading.keys and not reading.layouts and not reading.regex:
+            fmt = _with_keys(fmt, reading.keys)
+        if chosen is not None:
+            chosen[found.path] = reason
+        return Recipe(
+            fmt,
+            multiline=reading.multiline,
+            tz=reading.tz,
+            year_hint_ms=found.mtime_ms or now_ms(),
+            expected_bytes=expected_bytes,
+            filters=reading.filters,
+        )
+
+    return recipe_of
+
+
+def _with_keys(fmt: Format, keys: Sequence[str]) -> Format:
+    from parser.recipe import message_of_format, read_format
+
+    return read_format({**message_of_format(fmt), "keys": list(keys)})
+
+
+def expected_bytes(inputs: Sequence[Input], workers: int | None) -> int:
+    """Return about how many bytes one process will read."""
+    total = 0
+    for found in inputs:
+        if found.kind == "stdin":
+            return 1 << 40
+        total += found.size * (1 if found.kind == "plain" else COMPRESSION)
+    return total // max(workers or 1, 1)
+
+
+async def run(
+    paths: Sequence[str],
+    sink: Sink,
+    reading: Reading | None = None,
+    *,
+    report: Report | None = None,
+    on_commit: OnCommit | None = None,
+    on_ready: Callable[[Report], None] | None = None,
+    catch_signals: bool = True,
+) -> Report:
+    """Read everything the paths name into the sink.
+
+    The report is the one passed in, if any, and grows while the run goes on. Raises SinkGone when
+    the sink went away, ParserError when the options cannot be; what was committed stays.
+    """
+    reading = reading or Reading()
+    report = report if report is not None else Report()
+    started = time.monotonic()
+    inputs, problems = expand(paths)
+    report.problems += problems
+    piped: dict[str, bytes] = {}
+
+    def stdin() -> Looked:
+        looked, piped[STDIN] = look_at_stdin()
+        return looked
+
+    recipe_of = recipes(reading, expected_bytes(inputs, reading.workers), report.formats)
+    planned, problems = await identify(inputs, sink, recipe_of, stdin)
+    report.problems += problems
+    pipeline = Pipeline(
+        planned,
+        sink,
+        workers=reading.workers,
+        range_bytes=reading.range_bytes,
+        report=report,
+        on_commit=on_commit,
+        stdin_prefix=piped.get(STDIN, b""),
+    )
+    if on_ready is not None:
+        on_ready(report)
+    try:
+        async with trio.open_nursery() as nursery:
+            if catch_signals:
+                await nursery.start(_stop_on_signal, pipeline, nursery.cancel_scope)
+            await pipeline.run()
+            nursery.cancel_scope.cancel()
+    except* SinkGone as group:
+        raise first_of(group) from None
+    finally:
+        report.seconds = time.monotonic() - started
+    return report
+
+
+async def _stop_on_signal(
+    pipeline: Pipeline,
+    scope: trio.CancelScope,
+    task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        task_status.started()
+        async for _ in signals:
+            if pipeline.report.interrupted:
+                scope.cancel()
+            pipeline.stop()
+
+
+def look_at_stdin() -> tuple[Looked, bytes]:
+    """Look at what a pipe brings first; returns it too, since it can be read only once."""
+    raw = bytearray()
+
+    def blocks() -> Iterator[bytes]:
+        deadline = time.monotonic() + _FIRST_BLOCK_S
+        while len(raw) < SAMPLE_BYTES:
+            wait_s = max(deadline - time.monotonic(), 0.0) if raw else None
+            ready, _, _ = select.select([0], [], [], wait_s)
+            if not ready:
+                raise _MoreToCome
+            block = os.read(0, BLOCK_BYTES)
+            if not block:
+                return
+            raw.extend(block)
+            yield block
+        raise _MoreToCome
+
+    got: list[bytes] = []
+    ended = True
+    try:
+        got.extend(blocks())
+    except _MoreToCome:
+        ended = False
+        got = [bytes(raw)]
+    kind = kind_of(bytes(raw[:8]))
+    looked = look_at_stream(STDIN, None, decompress(kind, got))
+    if not ended:
+        looked.size = looked.broken = None
+    return looked, bytes(raw)
+
+
+class _MoreToCome(Exception):
+    """The pipe has not ended."""
