@@ -30,7 +30,7 @@ from parser.shapes import VALUE, Shape, shape
 
 __all__ = ["group"]
 
-FEW_WORDS: Final = 4
+FEW_WORDS: Final = 3
 """A column with more different words than that varies freely …"""
 FEW_STATES: Final = 12
 """… and so does one of states, or the first one, with more than that."""
