@@ -13,9 +13,7 @@ from typing import Any
 
 from parser.patterns import mask, pattern_id
 
-LINE = re.compile(
-    rb"(\d\d)(\d\d)(\d\d) (\d\d)(\d\d)(\d\d) (\d+) (\w+) ([^:]*): (.*)", re.DOTALL
-)
+LINE = re.compile(rb"(\d\d)(\d\d)(\d\d) (\d\d)(\d\d)(\d\d) (\d+) (\w+) ([^:]*): (.*)", re.DOTALL)
 BLOCK = re.compile(rb"blk_(-?\d+)")
 
 
