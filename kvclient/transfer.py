@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from kvclient.errors import KvError, ReplyError
 from kvclient.protocol import Arg
+from kvclient.seen import Seen
 from kvclient.snapshot import Deadline, Entry, Item
 
 if TYPE_CHECKING:
@@ -28,13 +29,15 @@ BATCH_BYTES: Final = 1024 * 1024
 def export_entries(
     client: Client, match: str | None = None, *, skipped: Callable[[bytes, str], None]
 ) -> Iterator[Entry]:
-    """Yield every key with its value and deadline, in the order of SCAN.
+    """Yield every key once, with its value and deadline, in the order of SCAN.
 
     A key that changes meanwhile comes as it was or as it is. ``skipped`` hears of keys whose type a
     snapshot cannot hold. A value is asked for only when its page's types are known, so that a list
     on a Redis server is no error.
     """
-    for page in client.scan(match, count=PAGE_KEYS):
+    seen = Seen()
+    for scanned in client.scan(match, count=PAGE_KEYS):
+        page = [key for key in scanned if seen.add(key)]
         if not page:
             continue
         kinds = client.pipeline([("TYPE", key) for key in page])

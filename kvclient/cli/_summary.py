@@ -2,55 +2,48 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from kvclient.cli._common import shown
-from kvclient.errors import ReplyError
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
+    from kvclient.cli.templates import EventLine
     from kvclient.client import Client
 
-__all__ = ["draw_summary", "event_texts", "summary_view"]
+__all__ = ["draw_summary", "events_of", "patterns_of_template", "span", "summary_view"]
 
 
 def draw_summary(client: Client, key: str | bytes, summary: dict[str, Any]) -> None:
-    """Print the summary as a readable table, with the text of each event."""
+    """Print the summary as a readable table, with the text of each event's template."""
     from rich.console import Console
 
-    texts = event_texts(client, list(summary.get("events", {})))
-    Console(highlight=False).print(summary_view(key, summary, texts))
+    lines = events_of(client, summary)
+    Console(highlight=False).print(summary_view(key, summary, lines))
 
 
-def event_texts(client: Client, ids: list[str]) -> dict[str, str]:
-    """Return the text of each pattern id the server's catalogue knows."""
-    if not ids:
-        return {}
-    try:
-        entries = client.execute("PATTERNS", *ids)
-    except ReplyError:  # a server without a catalogue, Redis itself for one
-        return {}
-    texts: dict[str, str] = {}
-    for entry in entries:
-        if isinstance(entry, list) and len(entry) > 1:
-            texts[_id_text(entry[0])] = shown(entry[1])
-    return texts
+def events_of(client: Client, summary: dict[str, Any]) -> list[EventLine]:
+    """Return the events of a summary by template, most frequent first."""
+    events = summary.get("events")
+    if not events:
+        return []
+    from kvclient.cli.templates import event_lines
+
+    return event_lines(client, events)
 
 
 def patterns_of_template(client: Client, name: str) -> list[str]:
     """Return the pattern ids that belong to a template now; none when there is no such one."""
-    raise NotImplementedError
+    from kvclient.cli.templates import fetch_templates
 
-
-def _id_text(value: Any) -> str:
-    if isinstance(value, int):
-        return f"{value:016x}"
-    return value.decode("ascii", "replace") if isinstance(value, bytes) else str(value)
+    template = fetch_templates(client).get(name)
+    return [] if template is None else [f"{key:016x}" for key in template.patterns]
 
 
 def summary_view(
-    key: str | bytes, summary: dict[str, Any], texts: dict[str, str]
+    key: str | bytes, summary: dict[str, Any], lines: Sequence[EventLine]
 ) -> RenderableType:
     """Return what rich draws for a summary."""
     from rich.console import Group
@@ -71,12 +64,12 @@ def summary_view(
     for name, number in summary.get("numbers", {}).items():
         head.add_row(Text(shown(name)), Text(_number(number)))
     parts: list[RenderableType] = [Text(shown(key), style="bold cyan"), head]
-    if events := summary.get("events"):
+    if lines:
         listed = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
         listed.add_column("events", justify="right")
         listed.add_column("template", overflow="fold")
-        for event, n in sorted(events.items(), key=lambda item: (-item[1], item[0])):
-            listed.add_row(Text(f"{n:,}"), _template(texts.get(event, event)))
+        for line in lines:
+            listed.add_row(Text(f"{line.n:,}"), _template(line.text))
         parts += [Text(), listed]
     return Group(*parts)
 

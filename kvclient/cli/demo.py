@@ -105,7 +105,8 @@ def _play(story: Story, directory: Path, lines: int, seed: int, console: Console
         with _step(console, "starting a server"):
             address = stack.enter_context(running_server(directory / "data"))
         say(f"[green]●[/] a server on {address} [dim]its data in {directory}/data[/]")
-        story.ingest_seconds, story.ingest = _ingest(log, address, quiet=console is None)
+        with _step(console, "counting it"):
+            story.ingest_seconds, story.ingest = _ingest(log, address)
         client = stack.enter_context(Client(f"redis://{address}"))
         story.keys = client.size()
         story.key = _interesting(client)
@@ -140,17 +141,17 @@ def _generate(story: Story, log: Path, lines: int, seed: int) -> float:
     return time.perf_counter() - started_s
 
 
-def _ingest(log: Path, address: str, *, quiet: bool) -> tuple[float, dict[str, Any]]:
-    """Run ``kvcli ingest``, whose progress bar the terminal shows; return its report."""
+def _ingest(log: Path, address: str) -> tuple[float, dict[str, Any]]:
+    """Run ``kvcli ingest`` and return how long it took and its report."""
     from kvclient.processes import program, started
 
     command = program("kvclient", "--url", f"redis://{address}", "--json", "ingest", str(log))
-    stderr = subprocess.DEVNULL if quiet else None
     started_s = time.perf_counter()
-    with started(command, stdout=subprocess.PIPE, stderr=stderr) as process:
-        said, _ = process.communicate()
+    with started(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        said, complaint = process.communicate()
         if process.returncode != 0:
-            fail(f"the ingest failed (exit {process.returncode})")
+            last = complaint.strip().splitlines()[-1:] or [f"exit {process.returncode}"]
+            fail(f"the ingest failed: {last[0]}")
     report: dict[str, Any] = json.loads(said)
     return time.perf_counter() - started_s, report
 
@@ -185,7 +186,7 @@ def _look_up_ms(client: Client, key: str) -> float:
 def _tell(console: Console, story: Story, client: Client) -> None:
     from rich.padding import Padding
 
-    from kvclient.cli._summary import event_texts, summary_view
+    from kvclient.cli._summary import events_of, summary_view
 
     assert story.ingest is not None
     assert story.summary is not None
@@ -197,8 +198,8 @@ def _tell(console: Console, story: Story, client: Client) -> None:
     )
     console.print()
     console.print(f"[bold]$ kvcli get {shown(story.key)}[/]")
-    texts = event_texts(client, list(summary.get("events", {})))
-    console.print(Padding(summary_view(story.key, summary, texts), (0, 2)))
+    lines = events_of(client, summary)
+    console.print(Padding(summary_view(story.key, summary, lines), (0, 2)))
     console.print(
         f"[dim]  the same look-up {LOOK_UPS:,} times: {story.look_up_ms:.2f} ms in the middle[/]"
     )

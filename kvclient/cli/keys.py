@@ -157,7 +157,10 @@ def keys(settings: Settings, pattern: str) -> None:
 @click.option("--limit", type=click.IntRange(1), help="Stop after so many keys.")
 @pass_settings
 def scan(settings: Settings, match: str | None, count: int, limit: int | None) -> None:
-    """List keys as they are found, in no order; the way for very large stores."""
+    """List keys as they are found, in no order; the way for very large stores.
+
+    A key that is removed and written again meanwhile may come twice, as with Redis.
+    """
     left = limit
     with open_client(settings) as client:
         for page in client.scan(match, count=count):

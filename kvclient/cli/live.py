@@ -24,6 +24,7 @@ from kvclient.cli._values import duration
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
+    from kvclient.cli.templates import EventLine
     from kvclient.client import Client
 
 __all__ = ["monitor", "watch", "watch_stats"]
@@ -126,7 +127,7 @@ class _KeyView:
         self._key = key
         self._value: bytes | None = None
         self._events: int | None = None
-        self._texts: dict[str, str] = {}
+        self._lines: list[EventLine] = []
         self._note = ""
 
     def look(self) -> RenderableType:
@@ -134,11 +135,14 @@ class _KeyView:
         from rich.console import Group
         from rich.text import Text
 
+        from kvclient.cli._summary import events_of, summary_view
+
         value = self._client.get(self._key)
         summary = None if value is None else _summary(value)
         events = None if summary is None else int(summary["count"])
         if value != self._value:
             self.changes += 1
+            self._lines = [] if summary is None else events_of(self._client, summary)
             more = None if events is None or self._events is None else events - self._events
             if more is not None:
                 self._note = f"{more:+,} events at {time.strftime('%H:%M:%S')}   "
@@ -148,11 +152,7 @@ class _KeyView:
             return Group(Text(f"{shown(self._key)} is not there (yet)", style="dim"), foot)
         if summary is None:
             return Group(Text(shown(value)), foot)
-        from kvclient.cli._summary import event_texts, summary_view
-
-        missing = [event for event in summary.get("events", {}) if event not in self._texts]
-        self._texts.update(event_texts(self._client, missing))
-        return Group(summary_view(self._key, summary, self._texts), foot)
+        return Group(summary_view(self._key, summary, self._lines), foot)
 
 
 def _summary(value: bytes) -> dict[str, Any] | None:

@@ -189,7 +189,16 @@ def _largest(client: Client, by: str, limit: int, match: str | None) -> list[Ran
 
 def _best(rows: Iterator[Ranked], limit: int) -> list[Ranked]:
     """Keep the largest; equal values in the order of their keys, so that the answer is one."""
-    return heapq.nsmallest(limit, rows, key=lambda row: (-row[1], row[0]))
+    best: dict[bytes, Ranked] = {}
+    for row in rows:
+        best[row[0]] = row
+        if len(best) >= 2 * limit + PAGE_KEYS:
+            best = {kept[0]: kept for kept in heapq.nsmallest(limit, best.values(), key=_rank)}
+    return heapq.nsmallest(limit, best.values(), key=_rank)
+
+
+def _rank(row: Ranked) -> tuple[float, bytes]:
+    return -row[1], row[0]
 
 
 def _scanned(
