@@ -54,6 +54,8 @@ class Config:
     """A request that has begun must be complete after so long; 0 for no limit."""
     tcp_keepalive_s: int = 300
 
+    debug_commands: bool = False
+    """DEBUG SLEEP for clients on this machine; for tests."""
     slowlog_slower_than_us: int = 10_000
     slowlog_max_len: int = 128
     latency_threshold_ms: int = 0

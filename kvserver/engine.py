@@ -13,6 +13,7 @@ none is they pay nothing.
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -21,6 +22,8 @@ from kvserver.commands import load_registry
 from kvserver.config import Config
 from kvserver.hub import Hub
 from kvserver.keyspace import Keyspace
+from kvserver.memory import MemoryLimit
+from kvserver.monitors import Monitors
 from kvserver.session import Session
 from kvserver.stats import Stats
 from kvserver.watches import Watches
@@ -48,14 +51,17 @@ class Engine:
         self.stats.slowlog_slower_than_us = self.config.slowlog_slower_than_us
         self.sessions: dict[int, Session] = {}
         self.gates: dict[str, Gate] = {}
+        self.cron: list[Callable[[], None]] = []
+        """Called about ten times a second, for small things."""
         self.suspended: dict[Session, None] = {}
         """Sessions with a command that runs in slices, in the order they take turns."""
+        self.sleeping: dict[Session, float] = {}
+        """Sessions whose command goes on at a moment of the monotonic clock."""
+        self.cron.append(self.wake_sleepers)
         self.dirty: dict[Session, None] = {}
         """Sessions that got output, or are to be closed, outside a command of their own."""
         self.on_close: list[Callable[[Session], None]] = []
         """Called for each session that ends: subscriptions, watches."""
-        self.cron: list[Callable[[], None]] = []
-        """Called about ten times a second, for small things."""
         self.stats_providers: dict[str, StatsProvider] = {}
         """Section -> figures that STATS and INFO show too."""
         self.summary_index: SummaryIndex | None = None
@@ -64,12 +70,17 @@ class Engine:
         """Send a message to subscribers; how many got it. Publish/subscribe sets it."""
         self.hub = Hub(self)
         self.watches = Watches(self)
+        self.monitors = Monitors(self)
+        self.memory = MemoryLimit(self)
+        self._pause: tuple[float, bool] | None = None
         self.journal: Any = None
         """The open journal; None in tests, and while loading."""
         self.loading: str = ""
         """What to tell clients that come before everything is replayed; empty when it is."""
         self.shutdown_requested: Callable[[], None] | None = None
         """Ends the server; set by whoever can."""
+        self.last_compaction_s = 0.0
+        """When the last compaction ended, epoch seconds; 0 for never."""
         self.start_compaction: Callable[[], str] | None = None
         """Starts a compaction and says so; set by whoever can."""
 
@@ -100,6 +111,44 @@ class Engine:
         if bool(self.gates) != was:
             for session in self.sessions.values():
                 session.retable()
+
+    def pause(self, seconds: float, *, writes_only: bool) -> None:
+        """Hold commands back for so long (CLIENT PAUSE); a longer pause is never shortened."""
+        until_s = time.monotonic() + seconds
+        if self._pause is not None:
+            until_s = max(until_s, self._pause[0])
+            writes_only = writes_only and self._pause[1]
+        self._pause = (until_s, writes_only)
+        self.gate("pause", lambda _session, _command, _args: None)
+
+    def unpause(self) -> None:
+        """Hold nothing back any more."""
+        self._pause = None
+        self.gate("pause", None)
+
+    def holds_back(self, command: Command) -> bool:
+        """Whether this command has to wait; CLIENT itself never has to."""
+        if self._pause is None:
+            return False
+        until_s, writes_only = self._pause
+        if time.monotonic() >= until_s:
+            self.unpause()
+            return False
+        if command.name.startswith("client|"):
+            return False
+        return not writes_only or "write" in command.flags or command.name in {"exec", "publish"}
+
+    def sleep(self, session: Session, wake_at_s: float) -> None:
+        """Let the suspended command of a session rest until then."""
+        self.suspended.pop(session, None)
+        self.sleeping[session] = wake_at_s
+
+    def wake_sleepers(self) -> None:
+        """Go on with the commands whose time has come."""
+        now_s = time.monotonic()
+        for session in [s for s, wake_at_s in self.sleeping.items() if wake_at_s <= now_s]:
+            del self.sleeping[session]
+            self.suspended[session] = None
 
     def internal_error(self, session: Session, error: BaseException) -> bytes:
         """Log and count what must not happen; return the reply for whoever met it."""

@@ -571,7 +571,7 @@ class Keyspace:
             self._garbage.append(self.data)
         if self.deadlines:
             self._garbage.extend(self.deadlines.release())
-        self.data = self.data.empty() if isinstance(self.data, MeasuredData) else {}
+        self.data = type(self.data)()  # a measured dict (see ``memory``) stays one
         self.deadlines = Deadlines()
         self.order.renew([])
         self.ledger.clear()

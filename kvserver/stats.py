@@ -10,6 +10,8 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, Any, Final
 
+from kvserver.latency import LatencyLog
+
 if TYPE_CHECKING:
     from kvserver.commands.table import Command
     from kvserver.session import Session
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["Histogram", "SlowEntry", "Stats"]
 
 _BUCKETS: Final = 128
+_MOST_SLOW_ENTRIES: Final = 1_000_000
 _SPELLINGS: Final = 1000
 
 
@@ -92,6 +95,8 @@ class Stats:
         self.slowlog: deque[SlowEntry] = deque(maxlen=128)
         self.slowlog_slower_than_us = 10_000
         self._slow_ids = 0
+        self.spikes = LatencyLog()
+        self.auth_failures = 0
         self.connections = 0
         self.rejected_connections = 0
         self.net_in_bytes = 0
@@ -116,10 +121,37 @@ class Stats:
     def timed(self, session: Session, command: Command, args: list[bytes], ns: int) -> None:
         """Note how long one call took; what was slow goes to SLOWLOG."""
         self.sampled(command.name, ns, 1)
+        if self.spikes.threshold_ms:
+            self.spikes.add("command", ns // 1_000_000)
         limit = self.slowlog_slower_than_us
         if ns >= limit * 1000 and limit >= 0 and "skip_slowlog" not in command.flags:
             self.slowlog.appendleft(SlowEntry(self._slow_ids, session, args, ns // 1000))
             self._slow_ids += 1
+
+    def keep_slow(self, entries: int) -> None:
+        """Remember so many slow commands from now on."""
+        self.slowlog = deque(self.slowlog, maxlen=min(entries, _MOST_SLOW_ENTRIES))
+
+    def reset(self) -> None:
+        """Set the counters back to zero; what is remembered (SLOWLOG, spikes) stays."""
+        self.calls.clear()
+        self.latency.clear()
+        for name in (
+            "connections",
+            "rejected_connections",
+            "net_in_bytes",
+            "net_out_bytes",
+            "internal_errors",
+            "protocol_errors",
+            "output_limit_closed",
+            "query_limit_closed",
+            "evicted",
+            "error_replies",
+            "auth_failures",
+            "turns",
+            "longest_turn_us",
+        ):
+            setattr(self, name, 0)
 
     def by_command(self, known: Any) -> dict[str, int]:
         """Return calls by name of a command; ``known`` says which names are commands."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 from typing import Final
 
 from kvserver import resp
-from kvserver.commands.table import CommandTable
+from kvserver.commands.arguments import NOT_AN_INTEGER
+from kvserver.commands.auth import accept, password_matches, refuse
+from kvserver.commands.clients import printable
+from kvserver.commands.table import CommandTable, Reply
 from kvserver.errors import CommandError
 from kvserver.numbers import parse_int
 from kvserver.session import Session
@@ -46,21 +47,14 @@ def select(session: Session, args: list[bytes]) -> bytes:  # noqa: ARG001 - is c
     """Chooses the database; there is one, number 0."""
     number = parse_int(args[1])
     if number is None:
-        raise CommandError("ERR invalid DB index")
+        raise CommandError(NOT_AN_INTEGER)
     if number != 0:
         raise CommandError("ERR DB index is out of range")
     return resp.OK
 
 
-def password_matches(session: Session, user: bytes, given: bytes) -> bool:
-    """Compare in constant time, whatever the user's name and the length of the password."""
-    held = session.engine.config.password.encode("utf-8", "surrogateescape")
-    right = hmac.compare_digest(hashlib.sha256(given).digest(), hashlib.sha256(held).digest())
-    return right and user == b"default"
-
-
 @TABLE.command("hello", -1, "fast loading stale no_auth", since="6.0.0", complexity="O(1)")
-def hello(session: Session, args: list[bytes]) -> bytes:
+def hello(session: Session, args: list[bytes]) -> Reply:
     """Agrees on the protocol version, and may authenticate and name the connection."""
     version: int | None = session.resp
     if len(args) > 1:
@@ -74,15 +68,13 @@ def hello(session: Session, args: list[bytes]) -> bytes:
     while index < len(args):
         word = args[index].upper()
         if word == b"AUTH" and index + 2 < len(args):
-            if session.engine.config.password and not password_matches(
-                session, args[index + 1], args[index + 2]
-            ):
-                raise CommandError("WRONGPASS invalid username-password pair or user is disabled.")
-            session.authenticated = True
+            if not password_matches(session, args[index + 1], args[index + 2]):
+                return refuse(session)
+            accept(session)
             index += 3
         elif word == b"SETNAME" and index + 1 < len(args):
             name = args[index + 1]
-            if any(not 33 <= byte <= 126 for byte in name):
+            if not printable(name):
                 raise CommandError(
                     "ERR Client names cannot contain spaces, newlines or special characters."
                 )

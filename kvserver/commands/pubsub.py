@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from kvserver.commands.arguments import help_reply
 from kvserver.commands.table import CommandTable
+from kvserver.errors import CommandError
 from kvserver.glob import compile_glob
 from kvserver.resp import NULL, array, bulk, bulks, integer, push
 from kvserver.session import Session
@@ -75,7 +76,10 @@ PUBSUB = TABLE.container("pubsub", "Tells about channels and patterns.", "2.8.0"
 def channels(session: Session, args: list[bytes]) -> bytes:
     """Returns the channels that somebody listens to."""
     if len(args) > 3:
-        return _wrong_form("CHANNELS")
+        raise CommandError(
+            "ERR unknown subcommand or wrong number of arguments for "
+            f"'{args[1].decode('ascii')}'. Try PUBSUB HELP."
+        )
     matches = compile_glob(args[2]) if len(args) == 3 else None
     return bulks(session.engine.hub.channels(matches))
 
@@ -98,8 +102,3 @@ def numpat(session: Session, args: list[bytes]) -> bytes:  # noqa: ARG001 - as e
 def help_(session: Session, args: list[bytes]) -> bytes:  # noqa: ARG001 - as every handler
     """Shows the subcommands."""
     return help_reply("PUBSUB", PUBSUB)
-
-
-def _wrong_form(word: str) -> bytes:
-    text = f"ERR unknown subcommand or wrong number of arguments for '{word}'. Try PUBSUB HELP."
-    return b"-%b\r\n" % text.encode()

@@ -19,9 +19,11 @@ from kvserver.errors import CommandError
 if TYPE_CHECKING:
     from kvserver.session import Session
 
-__all__ = ["Command", "CommandTable", "Handler", "Registry", "Reply", "unknown_command"]
+__all__ = ["Command", "CommandTable", "Handler", "Registry", "Reply", "Work", "unknown_command"]
 
-Reply: TypeAlias = "bytes | Generator[None, None, bytes]"
+Work: TypeAlias = "Generator[float | None, None, bytes]"
+"""A long command in slices; what it yields is None, or when to go on (``time.monotonic``)."""
+Reply: TypeAlias = "bytes | Work"
 Handler: TypeAlias = "Callable[[Session, list[bytes]], Reply]"
 Caller: TypeAlias = "Callable[[Session, list[bytes]], bytes]"
 
@@ -122,8 +124,12 @@ class CommandTable:
 
         return enter
 
-    def container(self, name: str, summary: str, since: str = "1.0.0") -> CommandTable:
+    def container(
+        self, name: str, summary: str, since: str = "1.0.0", *, alone: Handler | None = None
+    ) -> CommandTable:
         """Add a command that only leads to subcommands; enter those into the table returned.
+
+        ``alone`` answers the bare name, which is an error otherwise.
 
         ``args[0]`` of a subcommand's handler is the container's name, ``args[1]`` its own; its
         arity counts both.
@@ -133,6 +139,8 @@ class CommandTable:
         subcommands = table._subcommands
 
         def dispatch(session: Session, args: list[bytes]) -> Reply:
+            if alone is not None and len(args) == 1:
+                return alone(session, args)
             command = container.resolve(args)
             if command.wrong_arity(len(args)):
                 return wrong_arity(command.name)
@@ -140,7 +148,7 @@ class CommandTable:
 
         container = Command(
             name,
-            -2,
+            -2 if alone is None else -1,
             frozenset(),
             0,
             0,

@@ -1,0 +1,61 @@
+"""For those who run the server: TIME LASTSAVE BGREWRITEAOF ROLE WAIT SWAPDB."""
+
+from __future__ import annotations
+
+import time
+from typing import Final
+
+from kvserver.commands.arguments import integer_argument
+from kvserver.commands.table import CommandTable
+from kvserver.errors import CommandError
+from kvserver.resp import EMPTY_ARRAY, OK, ZERO, array, bulk, bulks, integer, simple
+from kvserver.session import Session
+
+TABLE: Final = CommandTable("server")
+
+
+@TABLE.command("time", 1, "loading stale fast", since="2.6.0", complexity="O(1)")
+def time_(session: Session, args: list[bytes]) -> bytes:  # noqa: ARG001 - as every handler
+    """Returns the time of the server: seconds since 1970, and microseconds."""
+    seconds, microseconds = divmod(time.time_ns() // 1000, 1_000_000)
+    return bulks([b"%d" % seconds, b"%d" % microseconds])
+
+
+@TABLE.command("lastsave", 1, "loading stale fast", since="1.0.0", complexity="O(1)")
+def lastsave(session: Session, args: list[bytes]) -> bytes:  # noqa: ARG001 - as every handler
+    """Returns when the journal was last compacted, or else when the server started."""
+    return integer(int(session.engine.last_compaction_s or session.engine.stats.started))
+
+
+@TABLE.command("bgrewriteaof", 1, "admin noscript no_multi", since="1.0.0", complexity="O(1)")
+def bgrewriteaof(session: Session, args: list[bytes]) -> bytes:  # noqa: ARG001 - as every handler
+    """Starts a compaction of the journal."""
+    if session.engine.start_compaction is None:
+        raise CommandError("ERR Can't execute an AOF background rewriting: there is no journal")
+    said = session.engine.start_compaction()
+    return simple(said or "Background append only file rewriting started")
+
+
+@TABLE.command("role", 1, "noscript loading stale fast", since="2.8.12", complexity="O(1)")
+def role(session: Session, args: list[bytes]) -> bytes:  # noqa: ARG001 - as every handler
+    """Says that this server has no replicas."""
+    return array([bulk(b"master"), ZERO, EMPTY_ARRAY])
+
+
+@TABLE.command("wait", 3, "noscript", since="3.0.0", complexity="O(1)")
+def wait(session: Session, args: list[bytes]) -> bytes:  # noqa: ARG001 - as every handler
+    """Returns at once how many replicas have everything: none."""
+    integer_argument(args[1])
+    if integer_argument(args[2], "ERR timeout is not an integer or out of range") < 0:
+        raise CommandError("ERR timeout is negative")
+    return ZERO
+
+
+@TABLE.command("swapdb", 3, "write fast", since="4.0.0", complexity="O(1)")
+def swapdb(session: Session, args: list[bytes]) -> bytes:  # noqa: ARG001 - as every handler
+    """Swaps database 0 with itself; there is no other."""
+    first = integer_argument(args[1], "ERR invalid first DB index")
+    second = integer_argument(args[2], "ERR invalid second DB index")
+    if first != 0 or second != 0:
+        raise CommandError("ERR DB index is out of range")
+    return OK

@@ -1,0 +1,204 @@
+"""The limit on memory: what counts, what is evicted, when writes are refused.
+
+Nothing here costs anything while no limit is set. With a limit, the keyspace's dict is one that
+adds up the sizes of its keys and values as they come and go, so that the number is exact at any
+moment and not sampled. What counts is that sum, the tables around it, and the memory of the process
+as it was without data: so the limit is about what the system sees, up to fragmentation.
+
+Policies: ``noeviction`` refuses; ``allkeys-lru`` and ``volatile-lru`` take the longest unused of a
+few keys picked at random, as Redis does; ``volatile-ttl`` takes the key that expires first.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import resource
+import sys
+import time
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from kvserver.errors import CommandError
+
+if TYPE_CHECKING:
+    from kvserver.commands.table import Command
+    from kvserver.engine import Engine
+    from kvserver.session import Session
+
+__all__ = ["OUT_OF_MEMORY", "MeasuredData", "MemoryLimit", "entry_bytes", "resident_bytes"]
+
+OUT_OF_MEMORY: Final = "OOM command not allowed when used memory > 'maxmemory'."
+_DEADLINE_BYTES: Final = 200
+"""What a deadline costs in its two tables; measured with a million spread over days."""
+_EVICTIONS_AT_ONCE: Final = 100_000
+_TRIES: Final = 20
+_HEADER: Final = sys.getsizeof(b"")
+
+
+def entry_bytes(key: bytes, value: bytes) -> int:
+    """Return what a key and its value take, rounded as the allocator rounds."""
+    return (len(key) + _HEADER + 15 & -16) + (len(value) + _HEADER + 15 & -16)
+
+
+def resident_bytes() -> int:
+    """Return the resident memory of this process."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+    except OSError:
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+class MeasuredData(dict[bytes, bytes]):
+    """A dict that knows the size of what is in it, and when each key was last used."""
+
+    __slots__ = ("stored_bytes", "used_at")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stored_bytes = 0
+        self.used_at: dict[bytes, int] | None = None
+        """Key -> second of last use; None when the policy does not ask."""
+
+    def __setitem__(self, key: bytes, value: bytes) -> None:
+        old = self.get(key)
+        if old is not None:
+            self.stored_bytes -= entry_bytes(key, old)
+        self.stored_bytes += entry_bytes(key, value)
+        super().__setitem__(key, value)
+        if self.used_at is not None:
+            self.used_at[key] = int(time.monotonic())
+
+    def __delitem__(self, key: bytes) -> None:
+        self.pop(key)
+
+    def pop(self, key: bytes, *default: Any) -> Any:
+        """Take a key out."""
+        old = self.get(key)
+        if old is not None:
+            self.stored_bytes -= entry_bytes(key, old)
+            if self.used_at is not None:
+                self.used_at.pop(key, None)
+        return super().pop(key, *default)
+
+
+class MemoryLimit:
+    """Keeps one server under its ``maxmemory``."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._keyspace = engine.keyspace
+        self.base_bytes = 0
+        """Memory of the process without data."""
+        self.apply()
+
+    def apply(self) -> None:
+        """Follow the settings; O(keys) when a limit is set where there was none."""
+        config = self._engine.config
+        if not config.maxmemory_bytes:
+            self._engine.gate("maxmemory", None)
+            if isinstance(self._keyspace.data, MeasuredData):
+                self._keyspace.data = dict(self._keyspace.data)
+            return
+        data = self._keyspace.data
+        if not isinstance(data, MeasuredData):
+            measured = MeasuredData()
+            for key, value in data.items():
+                measured[key] = value
+            self._keyspace.data = data = measured
+            self.base_bytes = max(0, resident_bytes() - self._data_bytes())
+        if not self._tracks_use():
+            data.used_at = None
+        elif data.used_at is None:
+            data.used_at = {}
+        self._engine.gate("maxmemory", self._check)
+
+    def _tracks_use(self) -> bool:
+        return self._engine.config.maxmemory_policy.endswith("lru")
+
+    def _data_bytes(self) -> int:
+        keyspace = self._keyspace
+        data = keyspace.data
+        if not isinstance(data, MeasuredData):
+            return 0
+        tables = dict.__sizeof__(data) + keyspace.order.__sizeof__()
+        if data.used_at is not None:
+            tables += data.used_at.__sizeof__() + 32 * len(data.used_at)
+        return data.stored_bytes + tables + _DEADLINE_BYTES * len(keyspace.deadlines)
+
+    def used_bytes(self) -> int:
+        """Return what counts against the limit; resident memory while there is none."""
+        if isinstance(self._keyspace.data, MeasuredData):
+            return self.base_bytes + self._data_bytes()
+        return resident_bytes()
+
+    def idle_s(self, key: bytes) -> int:
+        """Seconds since a key was last used; 0 when that is not kept track of."""
+        data = self._keyspace.data
+        if not isinstance(data, MeasuredData) or data.used_at is None:
+            return 0
+        now_s = int(time.monotonic())
+        return now_s - data.used_at.get(key, now_s)
+
+    def _check(self, session: Session, command: Command, args: list[bytes]) -> None:
+        """Stand before every command: note which keys are used, make room for what grows."""
+        data = self._keyspace.data
+        if self._tracks_use() and isinstance(data, MeasuredData):
+            if data.used_at is None:  # everything was deleted at once
+                data.used_at = {}
+            if command.first_key and not session.about.get("no_touch"):
+                now_s = int(time.monotonic())
+                for key in command.keys(args):
+                    if key in data:
+                        data.used_at[key] = now_s
+        if "denyoom" in command.flags and not self.make_room():
+            raise CommandError(OUT_OF_MEMORY)
+
+    def make_room(self) -> bool:
+        """Evict until the limit holds; whether it does."""
+        limit = self._engine.config.maxmemory_bytes
+        if self.used_bytes() <= limit:
+            return True
+        for _ in range(_EVICTIONS_AT_ONCE):
+            victim = self._victim()
+            if victim is None:
+                return False
+            self._keyspace.delete(victim, "evicted")
+            self._engine.stats.evicted += 1
+            if self.used_bytes() <= limit:
+                return True
+        return False
+
+    def _victim(self) -> bytes | None:
+        keyspace = self._keyspace
+        match self._engine.config.maxmemory_policy:
+            case "volatile-ttl":
+                return next(keyspace.deadlines.soonest_first(), None)
+            case "allkeys-lru":
+                return self._longest_unused(self._some_keys(keyspace.data))
+            case "volatile-lru":
+                return self._longest_unused(self._some_keys(keyspace.deadlines))
+        return None
+
+    def _longest_unused(self, keys: Iterator[bytes]) -> bytes | None:
+        data = self._keyspace.data
+        used_at = data.used_at if isinstance(data, MeasuredData) and data.used_at else {}
+        return min(keys, key=lambda key: used_at.get(key, 0), default=None)
+
+    def _some_keys(self, among: dict[bytes, Any]) -> Iterator[bytes]:
+        """Yield a few keys picked at random; the first few of the dict when luck is against it."""
+        wanted = self._engine.config.maxmemory_samples
+        order = self._keyspace.order
+        found = 0
+        for _ in range(min(len(order), _TRIES * wanted)):
+            key = order[random.randrange(len(order))]  # noqa: S311 - nothing to guess here
+            if key in among:
+                yield key
+                found += 1
+                if found >= wanted:
+                    return
+        if not found:
+            yield from islice(among, wanted)
