@@ -11,8 +11,9 @@ Guarantees, property-tested:
 * Bounded. Over ``max_patterns`` the patterns that crowd most fold into a coarser one: all that
   begin with the same three tokens, then with the same one, then all. A folded pattern stays
   counted: its lines go to the coarser entry (``folded`` says how many patterns it took in), and
-  ``resolve`` leads from its id to there. A pattern that holds a hundredth of all lines never folds.
-  Which patterns fold may depend on the order in which they came; the sum of all counts never does.
+  ``resolve`` leads from its id to there. A pattern that holds a hundredth of all lines, and stands
+  out from the others, folds only when nothing else is left. Which patterns fold may depend on the
+  order in which they came; the sum of all counts never does.
 * Replaying ``dump`` gives an equal catalogue.
 
 Templates are computed from the entries by whoever reads them; this module knows nothing of
@@ -41,7 +42,9 @@ _MAX_U64: Final = 2**64 - 1
 _COARSE_HEADS: Final = (3, 1, 0)
 """How many first tokens a coarser pattern keeps, finest first."""
 _KEPT_SHARE: Final = 100
-"""A pattern with at least one in so many of all lines does not fold."""
+"""A pattern with at least one in so many of all lines does not fold …"""
+_TIMES_THE_MEAN: Final = 4
+"""… if it also has so many times the mean; among few lines every pattern has its hundredth."""
 _ALIASES_PER_PATTERN: Final = 10
 """Folded ids remembered for each pattern of the bound; an id beyond is known no more."""
 
@@ -220,16 +223,24 @@ class Catalogue:
         for head in _COARSE_HEADS:
             groups: dict[bytes, list[int]] = {}
             for key, entry in self._entries.items():
-                if entry.count * _KEPT_SHARE < self.total or head == 0:
+                if head == 0 or not self._is_frequent(entry):
                     coarse = _coarser(entry.text, head)
                     if coarse is not None and coarse != entry.text:
                         groups.setdefault(coarse, []).append(key)
-            for coarse, keys in sorted(groups.items(), key=lambda item: (-len(item[1]), item[0])):
+            crowds = [(coarse, keys) for coarse, keys in groups.items() if len(keys) > 1]
+            crowds.sort(key=lambda item: (-len(item[1]), item[0]))
+            for coarse, keys in crowds:
                 if len(self._entries) <= goal:
                     return
-                if len(keys) > 1:
-                    over = len(self._entries) - goal + 1
-                    self._fold_into(coarse, self._rarest(keys, over) if head == 0 else keys)
+                over = len(self._entries) - goal + 1
+                self._fold_into(coarse, self._rarest(keys, over) if head == 0 else keys)
+
+    def _is_frequent(self, entry: Entry) -> bool:
+        """Whether folding the entry would hide much: it stands out from the others."""
+        return (
+            entry.count * _KEPT_SHARE >= self.total
+            and entry.count * len(self._entries) >= _TIMES_THE_MEAN * self.total
+        )
 
     def _rarest(self, keys: list[int], n: int) -> list[int]:
         return sorted(keys, key=lambda key: (self._entries[key].count, key))[:n]
@@ -253,22 +264,27 @@ class Catalogue:
 
 def _coarser(text: bytes, head: int) -> bytes | None:
     """The text with everything behind its first tokens masked; None when nothing is behind."""
-    tokens = text.split(b" ", head)
-    if len(tokens) <= head:
-        return None
-    tokens[head] = b"<*>"
-    return b" ".join(tokens)
+    end = 0
+    for _ in range(head):
+        end = text.find(b" ", end) + 1
+        if end == 0:
+            return None
+    return text[:end] + b"<*>"
 
 
 def _merge_into(held: Entry, seen: Entry) -> None:
     held.count = min(held.count + seen.count, _MAX_U64)
-    if (*_rank_first(seen.first), seen.example) < (*_rank_first(held.first), held.example) or (
-        not held.example
-    ):
-        held.first = seen.first if seen.first is not None else held.first
-        held.example = seen.example or held.example
+    if _example_rank(seen) < _example_rank(held):
+        held.example = seen.example
+    if _rank_first(seen.first) < _rank_first(held.first):
+        held.first = seen.first
     if _rank_last(seen.last) > _rank_last(held.last):
         held.last = seen.last
+
+
+def _example_rank(entry: Entry) -> tuple[bool, tuple[bool, bool, int, int, int], bytes]:
+    """Orders examples: any before none, then by the first position, then by their bytes."""
+    return not entry.example, _rank_first(entry.first), entry.example
 
 
 def _rank_first(position: Position | None) -> tuple[bool, bool, int, int, int]:
