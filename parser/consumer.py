@@ -67,6 +67,10 @@ class Consumer:
     stopping: bool = False
     _described: set[int] = field(default_factory=set)
 
+    def describe_again(self, source: int) -> None:
+        """Send all that is known of the source with its next range: something was learnt."""
+        self._described.discard(source)
+
     async def run(self, pieces: trio.MemoryReceiveChannel[Found]) -> None:
         """Commit until the channel ends. Raises SinkGone."""
         async for piece in pieces:

@@ -48,6 +48,8 @@ __all__ = ["STREAM_PIECE_BYTES", "Message", "Work", "count_piece", "main"]
 Message = tuple[dict[str, Any], bytes]
 
 STREAM_PIECE_BYTES: Final = 4 << 20
+_NOTHING: Final = b"\x90"  # no keys, as msgpack
+_MAX_ENGINES: Final = 32
 _IDLE_S: Final = 0.3  # a pipe that is silent for so long shows what it has
 
 
@@ -79,10 +81,16 @@ class Work:
             done["changed"] = True
         yield done, b""
 
+    def engine(self, recipe: Recipe) -> Engine:
+        """Return the engine for a recipe, the same one for equal recipes."""
+        return self._engine(recipe.message())[1]
+
     def _engine(self, message: dict[str, Any]) -> tuple[Recipe, Engine]:
         name = msgpack.packb(message, unicode_errors="surrogateescape")
         held = self._engines.get(name)
         if held is None:
+            if len(self._engines) >= _MAX_ENGINES:
+                del self._engines[next(iter(self._engines))]
             recipe = Recipe.read(message)
             held = self._engines[name] = recipe, self._engine_of(recipe)
         return held
@@ -173,7 +181,7 @@ def count_piece(
 ) -> Iterator[Message]:
     """Yield a message for a piece; more than one when the engine fails on a part of it."""
     if piece.too_long or piece.data_start == piece.end:
-        yield _bare(task, piece), b""
+        yield _bare(task, piece), _NOTHING
         return
     continued = 0
     data, data_start = piece.data, piece.data_start
@@ -208,7 +216,7 @@ def _halves(
         middle = data.rfind(b"\n", 0, len(data) - 1) + 1
     if not 0 < middle < len(data):
         reason = f"the parser failed: {type(error).__name__}: {error}"
-        yield _bare(task, piece, reason), b""
+        yield _bare(task, piece, reason), _NOTHING
         return
     border = piece.data_start + middle
     for half in (

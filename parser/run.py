@@ -32,6 +32,7 @@ __all__ = ["Reading", "recipes", "run"]
 COMPRESSION: Final = 10
 """How much longer a compressed log is, about."""
 
+_MAX_CHOSEN: Final = 1000
 _FIRST_BLOCK_S: Final = 1.0  # a pipe that is slower than this is taken as it comes
 
 
@@ -81,7 +82,7 @@ def recipes(
             fmt, reason = fixed, f"{fixed.name}: as asked"
         if reading.keys and not reading.layouts and not reading.regex:
             fmt = _with_keys(fmt, reading.keys)
-        if chosen is not None:
+        if chosen is not None and len(chosen) < _MAX_CHOSEN:
             chosen[found.path] = reason
         return Recipe(
             fmt,

@@ -6,6 +6,7 @@ import contextlib
 import json
 import re
 import sys
+import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import IO, TYPE_CHECKING, Any, Final, TypeVar
@@ -155,12 +156,15 @@ def ingest(
     from kvclient.sink import StoreSink
     from parser.report import Report
 
+    if follow and "-" in paths:
+        raise click.UsageError("a pipe is followed anyway: leave --follow out")
     how = _reading(reading, range_bytes)
     report = Report()
     sink = StoreSink(settings.address, retry_s=retry)
     with _letters(dead_letter) as on_commit:
         try:
-            trio.run(partial(_run, paths, sink, how, report, on_commit, quiet=settings.json))
+            go = _follow if follow else _run
+            trio.run(partial(go, paths, sink, how, report, on_commit, quiet=settings.json))
         except* KeyboardInterrupt:
             report.interrupted = True
     _finish(report, settings)
@@ -225,6 +229,61 @@ async def _run(
         bar.close()
         with trio.CancelScope(shield=True):
             await sink.aclose()
+
+
+async def _follow(
+    paths: tuple[str, ...],
+    sink: StoreSink,
+    how: Reading,
+    report: Report,
+    on_commit: Callable[[Found], None] | None,
+    *,
+    quiet: bool,
+) -> None:
+    import trio
+
+    from kvclient.cli._books import Bar
+    from parser.follow import Follower, follow
+    from parser.run import recipes
+    from parser.sink import SinkGone
+    from parser.source import Problem
+
+    started = time.monotonic()
+    follower = Follower(
+        paths,
+        sink,
+        recipes(how, 0, report.formats),
+        report=report,
+        on_commit=on_commit,
+        workers=how.workers,
+    )
+    bar = Bar(report, quiet=quiet)
+    try:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(bar.run)
+            nursery.start_soon(_say_problems, report)
+            try:
+                report.interrupted = await follow(follower)
+            except SinkGone as error:
+                report.problems.append(
+                    Problem("the store", f"{error}; run the same command again to resume")
+                )
+            nursery.cancel_scope.cancel()
+    finally:
+        report.seconds = time.monotonic() - started
+        bar.close()
+        with trio.CancelScope(shield=True):
+            await sink.aclose()
+
+
+async def _say_problems(report: Report) -> None:
+    """Tell problems as they come: nobody waits for the end of a run that does not end."""
+    import trio
+
+    while True:
+        while report.problems:
+            click.echo(f"kvcli: {shown(str(report.problems.pop(0)))}", err=True)
+        await trio.sleep(0.5)
 
 
 def _finish(report: Report, settings: Settings) -> None:

@@ -1,0 +1,537 @@
+"""Logs that grow: new lines into the sink soon after they are written, every line once.
+
+Guarantees:
+
+* What is missing is asked of the ledger of the source, not of a position kept here: a follower that
+  was killed, or another one beside it, changes nothing. Nothing is written on this side.
+* A file is held open while it is followed, so what a rename or a deletion takes away from under its
+  name is read to its end first.
+* Every time a file grew, its beginning is compared with what is known of its source. Truncated,
+  overwritten, copied and grown apart: it is then looked at as a new file, by its content.
+* A last line without its end waits until it has one; only when nobody writes to the file any more
+  (its name went to another file, or is gone) it is counted as it is. The last event of a format
+  with continuation lines waits ``HOLD_S`` for them.
+* A compressed file is read when it has not changed for ``SETTLED_S``: what it repeats is known by
+  its content, what it has beyond that (the follower was away) is counted.
+* Memory is bounded: by the number of files that are there, and by one piece.
+
+Where a rotator loses lines (copytruncate, between the copy and the truncation) nothing can help,
+unless the copy is followed too: then they are read from the copy.
+
+``Follower.poll`` is one look at everything; the clock is passed in. ``follow`` calls it for ever.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import stat
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Final
+
+import trio
+
+from parser.consumer import BATCH, Consumer, Found, OnCommit
+from parser.fingerprint import BEGIN_BYTES, SourceInfo, mark_offsets, same_beginning
+from parser.pieces import SAMPLE_BYTES as SAMPLE_LINE_BYTES
+from parser.pieces import Piece, cut_pieces
+from parser.pipeline import Pipeline, now_ms
+from parser.plan import Planned, RecipeOf, Task, identify
+from parser.producer import Message, Work, count_piece
+from parser.ranges import MAX_LINE_BYTES, boundary, missing
+from parser.recipe import Recipe
+from parser.report import Report
+from parser.sink import Sink, SinkGone, first_of
+from parser.source import SAMPLE_BYTES, Input, OpenedFile, Problem, paths_of
+from parser.streams import kind_of
+
+if TYPE_CHECKING:
+    from parser.extract import Engine
+
+__all__ = ["POLL_S", "Follower", "follow"]
+
+POLL_S: Final = 0.2
+HOLD_S: Final = 0.4
+SETTLED_S: Final = 1.0
+FINAL_S: Final = 5.0
+"""A file that lost its name and does not grow for so long gets no more lines."""
+
+READ_BYTES: Final = 2 * MAX_LINE_BYTES
+"""Read at once; what waits beyond is read in the next turn."""
+
+FAST_BYTES: Final = 1 << 20
+"""From here on it is worth loading the faster engine."""
+
+BACKLOG_BYTES: Final = 16 << 20
+"""More than this is read by producers, as in a run that does not follow."""
+
+_SPARE_DESCRIPTORS: Final = 64
+_MAX_PROBLEMS: Final = 1000
+_UNTRIED: Final = (-1, False, False)
+
+
+@dataclass(eq=False, slots=True)
+class _Tail:
+    """A plain file that is followed."""
+
+    file: OpenedFile
+    planned: Planned
+    size: int = 0
+    """When it was last looked at."""
+    grown_s: float = 0.0
+    begin: bytes = b""
+    here: bool = True
+    """It has a name among those that are followed."""
+    lost_s: float | None = None
+    """Since when it has lost the name it had; such a file is about to get no more lines."""
+    held: bool = False
+    """Something at its end waits."""
+    tried: tuple[int, bool, bool] = _UNTRIED
+    """How it was when it was last read; unchanged, there is nothing to try."""
+    detected_bytes: int = 0
+    """How much was there when its format was told."""
+
+    @property
+    def info(self) -> SourceInfo:
+        return self.planned.info
+
+
+@dataclass(slots=True)
+class _Packed:
+    """A compressed file that was seen."""
+
+    size: int
+    mtime_ns: int
+    since_s: float
+    done: bool = False
+
+
+@dataclass
+class Follower:
+    """Follows everything that ``patterns`` name."""
+
+    patterns: Sequence[str]
+    sink: Sink
+    recipe_of: RecipeOf
+    report: Report = field(default_factory=Report)
+    clock_s: Callable[[], float] = trio.current_time
+    clock_ms: Callable[[], int] = now_ms
+    on_commit: OnCommit | None = None
+    workers: int | None = None
+    engine_of: Callable[[Recipe], Engine] = Recipe.engine
+
+    def __post_init__(self) -> None:
+        self._tails: dict[tuple[int, int], _Tail] = {}
+        self._packed: dict[tuple[int, int], _Packed] = {}
+        self._infos: dict[int, SourceInfo] = {}
+        self._told: set[Problem] = set()
+        self._pending = 0
+        self._pipeline: Pipeline | None = None
+        self._stopping = False
+        self._work = Work(self.engine_of)
+        self._consumer = Consumer(
+            self.sink,
+            self.report,
+            self.clock_ms,
+            replan=self._forget_ranges,
+            settled=lambda _: None,
+            pending=lambda: self._pending,
+            on_commit=self.on_commit,
+        )
+        self._stale = False
+        self._max_open = _descriptors() - _SPARE_DESCRIPTORS
+
+    # ---------------------------------------------------------------------------------- one look
+
+    async def poll(self) -> bool:
+        """Look at everything once; return whether there is more to read at once.
+
+        Raises SinkGone.
+        """
+        now = self.clock_s()
+        seen = self._look_around()
+        self._notice_names(seen, now)
+        await self._meet(seen, now)
+        more = False
+        self._pending = sum(tail.held for tail in self._tails.values())
+        for inode, tail in list(self._tails.items()):
+            if self._stopping:
+                return False
+            more |= await self._advance(inode, tail, now)
+        if self._stale:
+            await self._refresh()
+        del self.report.problems[:-_MAX_PROBLEMS]
+        return more
+
+    def stop(self) -> None:
+        """Let ``poll`` return soon; what was sent is answered for."""
+        self._stopping = True
+        if self._pipeline is not None:
+            self._pipeline.stop()
+
+    @property
+    def stopping(self) -> bool:
+        """Whether ``stop`` was called."""
+        return self._stopping
+
+    def close(self) -> None:
+        """Close every file."""
+        for tail in self._tails.values():
+            tail.file.close()
+        self._tails.clear()
+
+    def _look_around(self) -> dict[tuple[int, int], tuple[str, os.stat_result]]:
+        """Return the regular files that the patterns name now."""
+        problems: list[Problem] = []
+        seen: dict[tuple[int, int], tuple[str, os.stat_result]] = {}
+        for path in paths_of(self.patterns, problems):
+            try:
+                status = os.stat(path)  # noqa: PTH116 - a path may hold stray bytes
+            except FileNotFoundError:
+                continue  # it may come
+            except OSError as error:
+                problems.append(Problem(path, (error.strerror or str(error)).lower()))
+                continue
+            if stat.S_ISREG(status.st_mode):
+                seen.setdefault((status.st_dev, status.st_ino), (path, status))
+            elif not stat.S_ISDIR(status.st_mode):
+                problems.append(Problem(path, "is not a file"))
+        for problem in problems:
+            if problem.reason != "no file matches":
+                self._tell(problem)
+        return seen
+
+    def _tell(self, problem: Problem) -> None:
+        if problem not in self._told and len(self._told) < 10_000:
+            self._told.add(problem)
+            self.report.problems.append(problem)
+
+    def _notice_names(
+        self, seen: dict[tuple[int, int], tuple[str, os.stat_result]], now: float
+    ) -> None:
+        """Note which followed files lost their name, or got another one."""
+        for inode, tail in self._tails.items():
+            tail.here = inode in seen
+            path = seen[inode][0] if tail.here else ""
+            if path == tail.planned.input.path:
+                continue
+            tail.lost_s = tail.lost_s or now  # rotated: writers turn to the new file
+            if tail.here:
+                tail.planned.input = replace(tail.planned.input, path=path)
+                tail.info.path = os.path.abspath(path)  # noqa: PTH100 - as above
+        for inode in [inode for inode in self._packed if inode not in seen]:
+            del self._packed[inode]
+
+    # -------------------------------------------------------------------------------- new files
+
+    async def _meet(
+        self, seen: dict[tuple[int, int], tuple[str, os.stat_result]], now: float
+    ) -> None:
+        """Find out what the files are that were not there before."""
+        inputs: list[Input] = []
+        files: dict[tuple[int, int], OpenedFile] = {}
+        for inode, (path, status) in seen.items():
+            if inode in self._tails or not status.st_size:
+                continue  # an empty file is nothing yet
+            packed = self._packed.get(inode)
+            if packed is not None and packed.done and _same(packed, status):
+                continue
+            try:
+                file = OpenedFile(path)
+            except OSError as error:
+                if not isinstance(error, FileNotFoundError):
+                    self._tell(Problem(path, (error.strerror or str(error)).lower()))
+                continue
+            sample = file.read_at(0, SAMPLE_BYTES)
+            kind = kind_of(sample[:8])
+            found = Input(path, kind, file.size, file.inode, status.st_mtime_ns // 1_000_000)
+            unwritten = kind == "plain" and b"\n" not in sample and len(sample) < SAMPLE_BYTES
+            if file.inode != inode or (unwritten and time.time() - status.st_mtime < FINAL_S):
+                file.close()  # replaced between two looks, or its first line is being written
+                continue
+            if kind == "plain":
+                if len(self._tails) + len(files) >= self._max_open:
+                    self._close_idlest()
+                files[inode] = file
+            else:
+                file.close()
+                if not self._settled(inode, status, now):
+                    continue
+            inputs.append(found)
+        if not inputs:
+            return
+        planned, problems = await identify(inputs, self.sink, self.recipe_of)
+        for problem in problems:
+            self._tell(problem)
+        for one in planned:
+            one.live = True
+            one.seen_ms = self.clock_ms()
+            self._share(one)
+            inode = one.input.inode or (0, 0)
+            if one.input.kind == "plain" and tuple(one.content.inode or ()) == inode:
+                tail = _Tail(files.pop(inode), one, grown_s=now, begin=one.content.begin)
+                tail.detected_bytes = one.content.size or 0
+                self._tails[inode] = tail
+        for file in files.values():
+            file.close()
+        big = [one for one in planned if self._is_big(one)]
+        if big:
+            await self._run_pipeline(big)
+
+    def _share(self, one: Planned) -> None:
+        """Let files of one source share what is known of it."""
+        held = self._infos.get(one.info.id)
+        if held is None:
+            self._infos[one.info.id] = one.info
+            return
+        held.ranges = one.info.ranges
+        held.marks.update(one.info.marks)
+        if len(one.info.begin) > len(held.begin):
+            held.begin = one.info.begin
+        held.path, held.inode = one.info.path, one.info.inode
+        one.info = held
+
+    def _is_big(self, one: Planned) -> bool:
+        if one.input.kind != "plain":
+            return True
+        gaps = missing(one.info.ranges, 0, one.content.size or 0)
+        return sum(end - start for start, end in gaps) > BACKLOG_BYTES
+
+    def _settled(self, inode: tuple[int, int], status: os.stat_result, now: float) -> bool:
+        """Tell whether a compressed file has been left alone for a while; then it is its turn."""
+        packed = self._packed.get(inode)
+        if packed is None or not _same(packed, status):
+            self._packed[inode] = _Packed(status.st_size, status.st_mtime_ns, now)
+            return False
+        if now - packed.since_s < SETTLED_S:
+            return False
+        packed.done = True
+        return True
+
+    def _close_idlest(self) -> None:
+        """Stop following the file that has not grown for longest; it is met again if it does."""
+        inode, tail = min(self._tails.items(), key=lambda item: item[1].grown_s)
+        tail.file.close()
+        del self._tails[inode]
+
+    async def _run_pipeline(self, planned: Sequence[Planned]) -> None:
+        """Read much, as a run that does not follow does."""
+        before = len(self.report.problems)
+        for one in planned:
+            one.recipe = replace(one.recipe, expected_bytes=one.input.size)
+        self._pipeline = Pipeline(
+            planned,
+            self.sink,
+            workers=self.workers,
+            report=self.report,
+            on_commit=self.on_commit,
+            clock_ms=self.clock_ms,
+        )
+        try:
+            await self._pipeline.run()
+        finally:
+            self._pipeline = None
+        found = self.report.problems[before:]
+        del self.report.problems[before:]
+        for problem in found:
+            self._tell(problem)
+        await self._refresh()
+
+    # ---------------------------------------------------------------------------- known files
+
+    async def _advance(self, inode: tuple[int, int], tail: _Tail, now: float) -> bool:
+        """Read what a file has beyond what is counted; return whether more is waiting."""
+        size = os.fstat(tail.file.descriptor).st_size
+        if size != tail.size:
+            tail.grown_s = now
+            tail.planned.seen_ms = self.clock_ms()
+        quiet = now - tail.grown_s >= HOLD_S
+        final = tail.lost_s is not None and now - max(tail.lost_s, tail.grown_s) >= FINAL_S
+        if tail.tried == (size, quiet, final):
+            return False
+        tail.tried = (size, quiet, final)
+        if size < tail.size or not self._is_still(tail, size):
+            self._drop(inode, tail)
+            return True
+        tail.size = size
+        self._tell_format_again(tail)
+        for start, end in missing(tail.info.ranges, 0, size):
+            stop = min(end, start + READ_BYTES)
+            # a gap within the file ends where a line ends; the end of the file need not
+            whole = stop == end and (end < size or final)
+            counted = await self._read(tail, start, stop, size, quiet=quiet, to_the_end=whole)
+            if counted is None:
+                self._drop(inode, tail)
+                return True
+            tail.held = counted < end
+            if stop < end and counted > start:  # more is waiting behind it
+                tail.tried = _UNTRIED
+                return True
+        if final:
+            tail.lost_s = None
+            if not tail.here:
+                self._drop(inode, tail)
+        return False
+
+    def _is_still(self, tail: _Tail, size: int) -> bool:
+        """Tell whether the file still is its source; learns more of how it begins."""
+        begin = tail.file.read_at(0, BEGIN_BYTES)
+        if not begin or not same_beginning(tail.info.begin, begin):
+            return False
+        if begin[: len(tail.begin)] != tail.begin:
+            return False
+        tail.begin = begin
+        if len(begin) > len(tail.info.begin):
+            tail.info.begin = begin
+            self._consumer.describe_again(tail.info.id)
+        known = tail.info.marks
+        for offset in mark_offsets(size):
+            if offset > tail.size or offset not in known:
+                mark = tail.file.mark_at(offset)
+                if mark is None or known.get(offset, mark) != mark:
+                    return False
+                if offset not in known:
+                    known[offset] = mark
+                    self._consumer.describe_again(tail.info.id)
+        return True
+
+    def _tell_format_again(self, tail: _Tail) -> None:
+        """Look at the format again while a log is young: its first line may not say much."""
+        if tail.detected_bytes < SAMPLE_BYTES and tail.size >= 2 * tail.detected_bytes:
+            tail.detected_bytes = tail.size
+            sample = tail.file.read_at(0, SAMPLE_BYTES)
+            tail.planned.recipe = self.recipe_of(tail.planned.input, sample)
+
+    def _drop(self, inode: tuple[int, int], tail: _Tail) -> None:
+        """Stop following; a file that has a name is met again as what it is now."""
+        tail.file.close()
+        del self._tails[inode]
+        if not any(other.info is tail.info for other in self._tails.values()):
+            self._infos.pop(tail.info.id, None)
+
+    async def _read(
+        self, tail: _Tail, start: int, stop: int, size: int, *, quiet: bool, to_the_end: bool
+    ) -> int | None:
+        """Count ``[start, stop)`` as far as there are whole lines; return how far that is.
+
+        None: the file was replaced meanwhile, and nothing was counted.
+        """
+        data = tail.file.read_at(start, stop - start)
+        inside = start > 0 and tail.file.read_at(start - 1, 1) != b"\n"
+        rule = None if quiet or to_the_end else tail.planned.recipe.starts_event()
+        pieces = _pieces(data, start, rule, inside=inside, to_the_end=to_the_end)
+        if not pieces and rule is not None and stop < size:  # an event longer than we read at once
+            pieces = _pieces(data, start, None, inside=inside, to_the_end=False)
+        if not pieces and stop < size:  # a line longer than that
+            end = boundary(tail.file.read_at, stop, start, size)
+            if end < size or tail.file.read_at(end - 1, 1) == b"\n":
+                pieces = [Piece(start, end, start, data[:SAMPLE_LINE_BYTES], too_long=True)]
+        if not pieces:
+            return start
+        recipe = replace(
+            tail.planned.recipe, expected_bytes=1 << 40 if len(data) > FAST_BYTES else 0
+        )
+        messages = await trio.to_thread.run_sync(self._count, tail.info.id, pieces, recipe)
+        begin = tail.file.read_at(0, len(tail.begin))
+        if begin != tail.begin or os.fstat(tail.file.descriptor).st_size < pieces[-1].end:
+            return None
+        task = Task(0, tail.planned, start, stop, (start, stop))
+        found = [Found(task, message, payload) for message, payload in messages]
+        for at in range(0, len(found), BATCH):
+            await self._consumer.commit(found[at : at + BATCH])
+        return pieces[-1].end
+
+    def _count(self, source: int, pieces: list[Piece], recipe: Recipe) -> list[Message]:
+        """Runs in a thread."""
+        engine = self._work.engine(recipe)
+        task: dict[str, Any] = {"task": 0, "source": source}
+        return [message for piece in pieces for message in count_piece(task, piece, recipe, engine)]
+
+    # ----------------------------------------------------------------------------- what is known
+
+    def _forget_ranges(self, _: list[Task]) -> None:
+        """Somebody else counts here too: ask what is missing before reading on."""
+        self._stale = True
+
+    async def _refresh(self) -> None:
+        self._stale = False
+        for info in await self.sink.sources():
+            held = self._infos.get(info.id)
+            if held is not None:
+                held.ranges = info.ranges
+        for tail in self._tails.values():
+            tail.tried = _UNTRIED
+
+
+def _pieces(
+    data: bytes,
+    start: int,
+    rule: Callable[[bytes], bool] | None,
+    *,
+    inside: bool,
+    to_the_end: bool,
+) -> list[Piece]:
+    return list(
+        cut_pieces(
+            [data],
+            start,
+            inside_line=inside,
+            piece_bytes=READ_BYTES + 1 if to_the_end else 1,
+            starts_event=rule,
+            to_the_end=to_the_end,
+        )
+    )
+
+
+def _same(packed: _Packed, status: os.stat_result) -> bool:
+    return (packed.size, packed.mtime_ns) == (status.st_size, status.st_mtime_ns)
+
+
+def _descriptors() -> int:
+    """Return how many files may be open, after asking for as many as possible."""
+    try:
+        import resource
+    except ImportError:
+        return 256
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = min(hard, 65_536) if hard != resource.RLIM_INFINITY else 65_536
+    if soft < wanted:
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+        except (OSError, ValueError):
+            return soft
+        return wanted
+    return soft
+
+
+async def follow(follower: Follower, *, poll_s: float = POLL_S) -> bool:
+    """Follow until SIGTERM or Ctrl-C; True for Ctrl-C. Raises SinkGone.
+
+    What was sent by then is answered for; the rest is counted by the next run.
+    """
+    interrupted = False
+    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        try:
+            async with trio.open_nursery() as nursery:
+                stopped = trio.Event()
+
+                async def stop() -> None:
+                    nonlocal interrupted
+                    async for number in signals:
+                        interrupted = number == signal.SIGINT
+                        follower.stop()
+                        stopped.set()
+
+                nursery.start_soon(stop)
+                while not follower.stopping:
+                    if not await follower.poll():
+                        with trio.move_on_after(poll_s):
+                            await stopped.wait()
+                nursery.cancel_scope.cancel()
+        except* SinkGone as group:
+            raise first_of(group) from None
+        finally:
+            follower.close()
+    return interrupted
