@@ -169,8 +169,15 @@ def templates(
 
 
 def rows(reply: Iterable[Sequence[Any]]) -> dict[int, Sequence[Any]]:
-    """Read the reply of PATTERNS: id as hexadecimal digits, text, count, first, last, example."""
-    return {int(entry[0], 16): (*entry[1:],) for entry in reply}
+    """Read the reply of PATTERNS: id, text, count, first, last, example; ids as hexadecimal."""
+    return {
+        int(id_, 16): (text, count, _position(first), _position(last), example)
+        for id_, text, count, first, last, example in reply
+    }
+
+
+def _position(shown: Sequence[Any] | None) -> Position | None:
+    return None if shown is None else (shown[0], int(shown[1], 16), shown[2])
 
 
 def _count(template: Template, key: int, row: Sequence[Any]) -> None:

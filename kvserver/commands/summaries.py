@@ -9,7 +9,7 @@ from kvserver.commands.table import CommandTable, wrong_arity
 from kvserver.errors import CommandError
 from kvserver.ledger import SourceState
 from kvserver.session import Session
-from parser.summary import SummaryError, from_json, pack, unpack
+from parser.summary import Position, SummaryError, from_json, pack, unpack
 
 TABLE: Final = CommandTable("summary")
 
@@ -97,11 +97,26 @@ def patterns(session: Session, args: list[bytes]) -> bytes:
         [
             resp.encode(
                 session.resp,
-                [f"{id_:016x}", entry.text, entry.count, entry.first, entry.last, entry.example],
+                [
+                    f"{id_:016x}",
+                    entry.text,
+                    entry.count,
+                    _shown_position(entry.first),
+                    _shown_position(entry.last),
+                    entry.example,
+                ],
             )
             for id_, entry in session.keyspace.catalogue.entries(ids)
         ]
     )
+
+
+def _shown_position(position: Position | None) -> list[Any] | None:
+    """A position for the wire: a source id does not fit into RESP's signed 64-bit integer."""
+    if position is None:
+        return None
+    ms, source, offset = position
+    return [ms, f"{source:016x}", offset]
 
 
 def _id(raw: bytes) -> int:
