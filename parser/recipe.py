@@ -64,6 +64,16 @@ class Recipe:
         from parser.extract import engine_for
         from parser.times import zone_named
 
+        if self.filters:
+            from parser.filters import FilteredInterpreter, Filters
+
+            return FilteredInterpreter(
+                Filters.read(self.filters),
+                self.format,
+                multiline=self.multiline,
+                tz=zone_named(self.tz),
+                year_hint_ms=self.year_hint_ms,
+            )
         return engine_for(
             self.format,
             expected_bytes=self.expected_bytes,

@@ -38,8 +38,11 @@ LAZY: Final = {
     "shell": "kvclient.cli.shell:shell",
     "demo": "kvclient.cli.demo:demo",
     "raw": "kvclient.cli.store:raw",
+    "templates": "kvclient.cli.templates:templates",
     # logs into the store
     "ingest": "kvclient.cli.ingest:ingest",
+    # logs without a store
+    "log": "kvclient.cli.log:log",
 }
 """Name of a command -> ``"module:attribute"``."""
 

@@ -1,0 +1,110 @@
+"""``kvcli log grep``: lines that match."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+from kvclient.cli._common import Settings, echo_json, pass_settings, shown
+from kvclient.cli.log._files import STDIN, Problems, named, write_out
+
+if TYPE_CHECKING:
+    from parser.grep import FileResult
+    from parser.search import Tally
+
+
+@click.command()
+@click.argument("arguments", nargs=-1, required=True, metavar="FILE… PATTERN")
+@click.option("-i", "--ignore-case", is_flag=True, help="Capital and small letters are the same.")
+@click.option("-v", "--invert", is_flag=True, help="The lines that do not match.")
+@click.option("-c", "--count", is_flag=True, help="How many lines, not which.")
+@click.option("-F", "--fixed", is_flag=True, help="PATTERN is plain text, no regular expression.")
+@click.option("-h", "--no-filename", is_flag=True, help="No file names before the lines.")
+@click.option("--stats", is_flag=True, help="How many of all lines match, and the percentage.")
+@pass_settings
+def grep(
+    settings: Settings,
+    /,
+    arguments: tuple[str, ...],
+    *,
+    ignore_case: bool,
+    invert: bool,
+    count: bool,
+    fixed: bool,
+    no_filename: bool,
+    stats: bool,
+) -> None:
+    """Show the lines of FILEs that match PATTERN, a regular expression as Python's.
+
+    PATTERN comes last; alone, or with - as FILE, standard input is searched. Files may be
+    compressed; several are searched in parallel and shown in their order. Exit 0 when a line
+    matched, 1 when none did, 2 when a file could not be read.
+    """
+    from parser.errors import PatternError
+    from parser.grep import Search, search_files
+    from parser.search import Tally, compile_pattern
+
+    *files, pattern = arguments
+    try:
+        compile_pattern(pattern, ignore_case=ignore_case, fixed=fixed)
+    except PatternError as error:
+        raise click.UsageError(str(error)) from error
+    problems = Problems()
+    paths = named(files, problems) if files else [STDIN]
+    quiet = count or stats or settings.json
+    search = Search(pattern, ignore_case, fixed, invert, wants_lines=not quiet)
+    total = Tally()
+    results = []
+    write = write_out()
+    with_names = len(paths) > 1 and not no_filename
+    for result in search_files(paths, search):
+        prefix = f"{result.path}:".encode("utf-8", "surrogateescape") if with_names else b""
+        for chunk in result.chunks:
+            write(_prefixed(chunk, prefix) if prefix else chunk)
+        if result.problem:
+            problems.add(result.problem)
+        total.lines += result.tally.lines
+        total.selected += result.tally.selected
+        results.append(result)
+        if count and not stats and not settings.json:
+            write(prefix + b"%d\n" % result.tally.selected)
+    if settings.json:
+        _show_json(results, total)
+    elif stats:
+        _show_stats(results if with_names else [], total)
+    sys.stdout.flush()
+    problems.finish(2)
+    sys.exit(0 if total.selected else 1)
+
+
+def _prefixed(chunk: bytes, prefix: bytes) -> bytes:
+    """Write the name of the file before each line; a chunk is whole lines."""
+    return prefix + chunk[:-1].replace(b"\n", b"\n" + prefix) + b"\n"
+
+
+def _show_stats(results: list[FileResult], total: Tally) -> None:
+    for result in results:
+        click.echo(f"{shown(result.path)}: {_share(result.tally)}")
+    click.echo(_share(total))
+
+
+def _share(tally: Tally) -> str:
+    return f"{tally.selected}/{tally.lines} lines match ({tally.percent:.2f} %)"
+
+
+def _show_json(results: list[FileResult], total: Tally) -> None:
+    def figures(tally: Tally) -> dict[str, object]:
+        return {
+            "matched": tally.selected,
+            "lines": tally.lines,
+            "percent": round(tally.percent, 4),
+        }
+
+    echo_json(
+        {
+            **figures(total),
+            "files": [{"path": shown(one.path), **figures(one.tally)} for one in results],
+        }
+    )
