@@ -168,6 +168,8 @@ class Session:
         except CommandError as error:
             return self._refuse(resp.error(error.text))
         if command.wrong_arity(len(args)):
+            if command.name == "exec":
+                self.end_transaction()
             return self._refuse(wrong_arity(command.name))
         if not self.authenticated and "no_auth" not in command.flags:
             return self._refuse(resp.error("NOAUTH Authentication required."))
@@ -196,6 +198,13 @@ class Session:
             yield time.monotonic() + 0.05
         reply = command.handler(self, args)
         return reply if isinstance(reply, bytes) else (yield from reply)
+
+    def end_transaction(self) -> None:
+        """Forget what was queued and what was watched."""
+        self.queue = None
+        self.queue_failed = False
+        self.engine.watches.forget(self)
+        self.retable()
 
     def _enqueue(self, queue: list[list[bytes]], args: list[bytes]) -> bytes:
         config = self.engine.config

@@ -61,8 +61,8 @@ class Setting:
 
 
 def parse_memory(text: str) -> int | None:
-    """Read a size such as ``100mb``; None when it is none."""
-    found = _MEMORY.fullmatch(text)
+    """Read a size such as ``100mb`` (nothing is 0); None when it is none."""
+    found = _MEMORY.fullmatch(text or "0")
     if found is None or found[2].lower() not in _UNITS:
         return None
     return int(found[1]) * _UNITS[found[2].lower()]
@@ -215,7 +215,7 @@ _ALL: Final = [
     _shown("unixsocket", lambda engine: engine.config.unix_socket),
     _shown("protected-mode", lambda engine: "no" if engine.config.unprotected else "yes"),
     _shown("dir", lambda engine: str(engine.config.data_dir), _PROTECTED),
-    _shown("logfile", "", _PROTECTED),
+    _shown("logfile", ""),
     _shown("dbfilename", "", _PROTECTED),
 ]
 SETTINGS: Final[dict[str, Setting]] = {setting.name: setting for setting in _ALL}

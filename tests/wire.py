@@ -64,7 +64,13 @@ class Wire:
     def many(self, commands: Sequence[Sequence[Arg]]) -> list[bytes]:
         """Send commands in one go, return their replies."""
         self.socket.sendall(b"".join(encode(*command) for command in commands))
-        return [self.read() for _ in commands]
+        replies: list[bytes] = []
+        for command in commands:
+            try:
+                replies.append(self.read())
+            except (OSError, EOFError) as error:
+                raise AssertionError(f"no reply to {command}: {error!r}") from error
+        return replies
 
     def read(self) -> bytes:
         """Return the next whole reply or push message."""

@@ -43,6 +43,8 @@ def password_matches(session: Session, user: bytes, given: bytes) -> bool:
 
 def refuse(session: Session) -> Work:
     """Answer a wrong password: late, logged, and not for ever."""
+    if not session.engine.config.password:  # there is nothing to guess, only a wrong user
+        raise CommandError(WRONG_PASSWORD)
     failures = session.about.get("auth_failures", 0) + 1
     session.about["auth_failures"] = failures
     session.engine.stats.auth_failures += 1

@@ -9,7 +9,6 @@ from typing import Final
 from kvserver import resp
 from kvserver.commands.arguments import SYNTAX_ERROR, help_reply, integer_argument
 from kvserver.commands.table import CommandTable
-from kvserver.commands.transactions import end_transaction
 from kvserver.errors import CommandError
 from kvserver.numbers import parse_int
 from kvserver.resp import OK, ZERO, bulk, integer, mapping, simple, verbatim
@@ -341,7 +340,7 @@ def help_(session: Session, args: list[bytes]) -> bytes:  # noqa: ARG001 - as ev
 def reset(session: Session, args: list[bytes]) -> bytes:  # noqa: ARG001 - as every handler
     """Makes the connection as good as new."""
     engine = session.engine
-    end_transaction(session)
+    session.end_transaction()
     engine.hub.forget(session)
     engine.monitors.forget(session)
     session.use_protocol(2)

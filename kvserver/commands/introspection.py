@@ -147,8 +147,9 @@ def info(session: Session, args: list[bytes]) -> bytes:
     if len(args) == 2:
         return command_command(session, args)
     found = [_find(session, name) for name in args[2:]]
-    null = b"*-1\r\n" if session.resp == 2 else session.null
-    return array([null if command is None else _info(session, command) for command in found])
+    return array(
+        [session.null if command is None else _info(session, command) for command in found]
+    )
 
 
 @COMMAND.command("docs", -2, _FLAGS, since="7.0.0", complexity="O(N)")

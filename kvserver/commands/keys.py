@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Generator
 from typing import Final
 
@@ -18,6 +19,7 @@ TABLE: Final = CommandTable("generic")
 
 SLICE_KEYS: Final = 512
 MAX_SCAN_COUNT: Final = 2**31
+_CURSOR: Final = re.compile(rb"(?:[+-]?[0-9]{1,40})?")
 
 
 def _delete(session: Session, args: list[bytes]) -> bytes | Generator[None, None, bytes]:
@@ -153,10 +155,11 @@ def _chosen(
 
 
 def _page(cursor: int, found: list[bytes]) -> bytes:
-    return resp.array([resp.bulk(b"%d" % cursor), resp.bulks(found)])
+    return resp.array([resp.bulk(b"%d" % cursor), resp.bulks(dict.fromkeys(found))])
 
 
 def _cursor(raw: bytes) -> int:
-    if not raw.isdigit() or len(raw) > 20 or int(raw) >= 2**64:
+    """Read a cursor as Redis does: a number with or without a sign, taken modulo 2**64."""
+    if _CURSOR.fullmatch(raw) is None or abs(value := int(raw or b"0")) >= 2**64:
         raise CommandError("ERR invalid cursor")
-    return int(raw)
+    return value % 2**64

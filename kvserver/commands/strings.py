@@ -70,7 +70,7 @@ def _set_with_options(session: Session, args: list[bytes]) -> bytes:
     _, key, value, *options = args
     only_if: bool | None = None
     want_old = keep_ttl = False
-    deadline_ms: int | None = None
+    lifetime: tuple[bytes, bytes] | None = None
     index = 0
     while index < len(options):
         word = options[index].upper()
@@ -78,14 +78,17 @@ def _set_with_options(session: Session, args: list[bytes]) -> bytes:
             only_if = word == b"XX"
         elif word == b"GET":
             want_old = True
-        elif word == b"KEEPTTL" and deadline_ms is None:
+        elif word == b"KEEPTTL" and lifetime is None:
             keep_ttl = True
-        elif word in _UNITS and not keep_ttl and deadline_ms is None and index + 1 < len(options):
+        elif word in _UNITS and not keep_ttl and lifetime is None and index + 1 < len(options):
             index += 1
-            deadline_ms = absolute_deadline(keyspace, options[index], word, "set")
+            lifetime = (options[index], word)
         else:
             raise CommandError(SYNTAX)
         index += 1
+    deadline_ms: int | None = None
+    if lifetime is not None:
+        deadline_ms = absolute_deadline(keyspace, *lifetime, "set")
     old = keyspace.string(key) if want_old else keyspace.peek(key)
     reply = resp.OK if not want_old else session.null if old is None else resp.bulk(old)
     if only_if is not None and (old is not None) is not only_if:

@@ -237,17 +237,22 @@ def _timed(command: Command) -> Caller:
 
 
 def wrong_arity(name: str) -> bytes:
-    """The reply to too few or too many arguments."""
+    """The reply to too few or too many arguments; a wrong EXEC ends the transaction."""
+    if name == "exec":
+        return resp.error(
+            f"EXECABORT Transaction discarded because of: wrong number of arguments for '{name}' "
+            "command"
+        )
     return resp.error(f"ERR wrong number of arguments for '{name}' command")
 
 
 def unknown_command(session: Session, args: list[bytes]) -> bytes:  # noqa: ARG001 - is called like any handler
     """The reply to a name that is no command."""
-    name = args[0][:MAX_SHOWN_BYTES]
+    name = args[0][:MAX_SHOWN_BYTES].partition(b"\0")[0]
     shown = b""
     for arg in args[1:]:
         if len(shown) >= MAX_SHOWN_BYTES:
             break
-        shown += b"'%b' " % arg[: MAX_SHOWN_BYTES - len(shown)]
+        shown += b"'%b' " % arg[: MAX_SHOWN_BYTES - len(shown)].partition(b"\0")[0]
     text = b"ERR unknown command '%b', with args beginning with: %b" % (name, shown)
     return resp.error(text.decode("utf-8", "surrogateescape"))

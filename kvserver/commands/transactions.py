@@ -16,14 +16,6 @@ TABLE = CommandTable("transactions")
 _FLAGS = "loading stale fast"
 
 
-def end_transaction(session: Session) -> None:
-    """Forget what was queued and what was watched."""
-    session.queue = None
-    session.queue_failed = False
-    session.engine.watches.forget(session)
-    session.retable()
-
-
 @TABLE.command("multi", 1, _FLAGS, since="1.2.0", complexity="O(1)")
 def multi(session: Session, args: list[bytes]) -> bytes:  # noqa: ARG001 - as every handler
     """Starts a transaction: commands are queued until EXEC."""
@@ -43,7 +35,7 @@ def exec_(session: Session, args: list[bytes]) -> bytes:  # noqa: ARG001 - as ev
         raise CommandError("ERR EXEC without MULTI")
     failed = session.queue_failed
     touched = session.engine.watches.touched(session)
-    end_transaction(session)
+    session.end_transaction()
     if failed:
         raise CommandError("EXECABORT Transaction discarded because of previous errors.")
     if touched:
@@ -56,7 +48,7 @@ def discard(session: Session, args: list[bytes]) -> bytes:  # noqa: ARG001 - as 
     """Drops the queued commands and ends the transaction."""
     if session.queue is None:
         raise CommandError("ERR DISCARD without MULTI")
-    end_transaction(session)
+    session.end_transaction()
     return OK
 
 
