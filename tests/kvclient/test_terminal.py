@@ -1,0 +1,175 @@
+"""What a person sees: tables, the live screens, the prompt with its history and completion."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kvclient import Client
+from parser.patterns import mask, pattern_id
+from parser.summary import Summary, pack
+from tests.support import ROOT, ServerProcess
+from tests.terminal import Terminal, terminal
+
+MESSAGE = b"Receiving block blk_1 src: /10.0.0.1:50010"
+PATTERN = mask(MESSAGE)
+
+
+@pytest.fixture
+def client(server: ServerProcess) -> Iterator[Client]:
+    with Client(server.url) as connected:
+        yield connected
+
+
+def kvcli(
+    server: ServerProcess, home: Path, *args: str, **more: Any
+) -> AbstractContextManager[Terminal]:
+    command = [sys.executable, "-m", "kvclient", "--url", server.url, *args]
+    return terminal(command, cwd=ROOT, env={"HOME": str(home), "XDG_STATE_HOME": ""}, **more)
+
+
+def fed(client: Client, key: bytes, n: int, start: int = 0) -> None:
+    """Count ``n`` events of MESSAGE to the key, as an ingest does."""
+    import msgpack
+
+    position = (1_226_262_918_000, 9, 0)
+    delta = pack(
+        Summary(n, position, position, {"INFO": n - 1, "WARN": 1}, {pattern_id(PATTERN): n})
+    )
+    header = {
+        "source": 9,
+        "ranges": [[start, start + n]],
+        "books": {"lines": n, "matched": n, "unparsed": 0, "skipped": 0},
+        "patterns": {pattern_id(PATTERN): [PATTERN, n, position, position, MESSAGE]},
+        "about": {"path": "x.log"},
+    }
+    client.ingest(msgpack.packb(header), msgpack.packb([key, delta]))
+
+
+def test_a_summary_is_a_table_with_the_text_of_each_event(
+    server: ServerProcess, client: Client, tmp_path: Path
+) -> None:
+    fed(client, b"block_1", 20)
+    with kvcli(server, tmp_path, "get", "block_1") as seen:
+        assert seen.ended() == 0
+        text = seen.text
+    assert "block_1" in text
+    assert "2008-11-09T20:35:18Z" in text
+    assert "INFO 19" in text
+    assert "Receiving block <*> src: /<*>" in text
+    assert "{" not in text
+
+
+def test_json_is_json_on_a_terminal_too(
+    server: ServerProcess, client: Client, tmp_path: Path
+) -> None:
+    fed(client, b"block_1", 20)
+    with kvcli(server, tmp_path, "get", "block_1", "--json", columns=400) as seen:
+        assert seen.ended() == 0
+        assert json.loads(seen.text)["count"] == 20
+
+
+def test_keys_cannot_move_the_cursor(server: ServerProcess, client: Client, tmp_path: Path) -> None:
+    client.set(b"evil\x1b[2J", "x")
+    with kvcli(server, tmp_path, "keys") as seen:
+        assert seen.ended() == 0
+        assert "\x1b[2J" not in seen.raw
+        assert r"evil\x1b[2J" in seen.text
+
+
+def test_watch_shows_the_change_and_ends_with_q(
+    server: ServerProcess, client: Client, tmp_path: Path
+) -> None:
+    with kvcli(server, tmp_path, "watch", "block_1", "--every", "50ms") as seen:
+        seen.wait_for("is not there")
+        fed(client, b"block_1", 20)
+        seen.wait_for("20")
+        fed(client, b"block_1", 5, start=20)
+        seen.wait_for(r"\+5 events")
+        seen.type("q")
+        assert seen.ended() == 0
+
+
+def test_stats_watch_is_a_screen_that_lives_and_is_left_clean(
+    server: ServerProcess, client: Client, tmp_path: Path
+) -> None:
+    with kvcli(server, tmp_path, "stats", "--watch", "--every", "100ms") as seen:
+        seen.wait_for(r"keys\s+0")
+        client.set("a", "b")
+        seen.wait_for(r"keys\s+1")
+        seen.wait_for(r"[\d,]+ commands/s")
+        seen.type("\x03")  # Ctrl-C
+        assert seen.ended() == 130
+        assert "\x1b[?1049l" in seen.raw  # back from the other screen
+        assert "\x1b[?25h" in seen.raw  # the cursor is there again
+        assert "Traceback" not in seen.text
+
+
+def test_the_shell_completes_remembers_and_goes_on_after_mistakes(
+    server: ServerProcess, client: Client, tmp_path: Path
+) -> None:
+    client.set("greeting", "hello")
+    with kvcli(server, tmp_path, "shell") as seen:
+        for keys, answer in [
+            ("get gre\t\n", r"hello\r\n"),  # completes the key
+            ("pers\tnope\n", "no such key: nope"),  # completes the command
+            ("INCR n\n", r"\(integer\) 1"),
+            ("get 'open\n", "No closing quotation"),
+            ("auth secret\n", r"\(error\) "),
+            ("half a line", "half a line"),
+        ]:
+            seen.wait_for(r"\d> ")
+            seen.type(keys)
+            seen.wait_for(answer)
+        seen.type("\x03")  # Ctrl-C gives up the line, not the shell
+        seen.wait_for(r"\d> ")
+        seen.type("exit\n")
+        assert seen.ended() == 0
+    history = tmp_path / ".local/state/kvcli/history"
+    assert "get greeting" in history.read_text()
+    assert "secret" not in history.read_text()
+    assert history.stat().st_mode & 0o077 == 0
+    with kvcli(server, tmp_path, "shell") as seen:
+        seen.wait_for(r"\d> ")
+        seen.type("\x1b[A" * 2)  # the last but one line of the last time
+        seen.wait_for("get 'open|INCR n|exit")
+        seen.type("\x04" * 3 + "\x15\x04")
+        assert seen.ended() == 0
+
+
+def test_the_import_has_a_bar_that_goes_away(
+    server: ServerProcess, client: Client, tmp_path: Path
+) -> None:
+    path = tmp_path / "big.json"
+    keys = ", ".join(f'"key:{n}": "v"' for n in range(30_000))
+    path.write_text(f'{{"cache": {{{keys}}}}}')
+    with kvcli(server, tmp_path, "import", str(path)) as seen:
+        seen.wait_for("importing")
+        seen.wait_for(r"[\d,]+/30,?000")
+        seen.wait_for("imported 30,000 keys")
+        assert seen.ended() == 0
+    assert client.size() == 30_000
+
+
+def test_without_a_server_a_live_command_says_so_at_once(tmp_path: Path) -> None:
+    for command in (["stats", "--watch"], ["watch", "x"], ["monitor"], ["shell"]):
+        started_s = time.monotonic()
+        done = subprocess.run(
+            [sys.executable, "-m", "kvclient", "--port", "1", *command],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            stdin=subprocess.DEVNULL,
+            timeout=30,
+        )
+        assert done.returncode == 1
+        assert "start one with: kvserver" in done.stderr
+        assert time.monotonic() - started_s < 10
