@@ -24,11 +24,12 @@ from kvclient.errors import (
 )
 from kvclient.protocol import Arg, Reply
 from kvclient.retry import Backoff
+from kvclient.sources import source_of
 from kvclient.url import Address
-from parser.fingerprint import SourceInfo, info_of
+from parser.fingerprint import SourceInfo
 from parser.sink import COUNTED, OVERLAP, Commit, Outcome, Refused, SinkGone
 
-__all__ = ["StoreSink", "source_of"]
+__all__ = ["StoreSink"]
 
 _PASSING: Final = frozenset(["MISCONF", "LOADING", "BUSY", "TRYAGAIN", "MASTERDOWN"])
 """Errors that the server may get over: it is asked again."""
@@ -66,6 +67,17 @@ class StoreSink:
             if isinstance(reply, ReplyError):
                 raise reply
         return [reply is not None for reply in replies]
+
+    async def moved(self, known: Sequence[SourceInfo]) -> None:
+        """Note that known sources lie elsewhere now."""
+        empty: bytes = msgpack.packb([])
+        commands: list[tuple[Arg, ...]] = []
+        for info in known:
+            about = {name: info.about()[name] for name in ("path", "inode")}
+            commands.append(
+                ("INGEST", _header(info.id, [], {}, {}, {**about, "moved": True}), empty)
+            )
+        await self._ask(commands)
 
     async def commit(self, commits: Sequence[Commit]) -> list[Outcome]:
         """Send a batch and read what became of each range."""
@@ -135,25 +147,3 @@ def _outcome(reply: Reply) -> Outcome:
     if isinstance(reply, ReplyError):
         return OVERLAP if reply.code == "OVERLAP" else Refused(reply.message)
     return int(reply)
-
-
-def source_of(entry: Any) -> SourceInfo:
-    """Read one entry of the reply to SOURCES."""
-    shown = _named(entry)
-    return info_of(
-        int(_as_text(shown["id"]), 16),
-        shown["ranges"],
-        _named(shown["books"]),
-        _named(shown["about"]),
-    )
-
-
-def _named(reply: Any) -> dict[str, Any]:
-    """Return a map with text for names; older protocols send maps as flat lists."""
-    if isinstance(reply, list):
-        reply = dict(zip(reply[::2], reply[1::2], strict=True))
-    return {_as_text(name): value for name, value in reply.items()}
-
-
-def _as_text(value: Any) -> str:
-    return value.decode("utf-8", "surrogateescape") if isinstance(value, bytes) else str(value)

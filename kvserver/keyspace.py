@@ -412,6 +412,8 @@ class Keyspace:
         except (PatternError, ValueError, TypeError) as error:
             raise CommandError(f"ERR INGEST {error}") from error
         if verdict == "counted":
+            if not header.ranges and self.ledger.learn(header.source, header.about):
+                self.effects.append(("ing", raw_header, packed))
             return None
         if verdict == "overlap":
             raise CommandError("OVERLAP a part of these ranges was counted before")

@@ -33,6 +33,8 @@ Range = tuple[int, int]
 
 MAX_OFFSET: Final = 2**63 - 1
 MAX_SOURCE: Final = 2**64 - 1
+MOVED: Final = "moved"
+"""The name in ``about`` that says: this is a source you know, and here is what changed."""
 
 
 class RangeSet:
@@ -171,7 +173,22 @@ class Ledger:
             state.ranges.add(start, end)
         for name, n in books.items():
             state.books[name] = state.books.get(name, 0) + n
-        state.about.update(about)
+        state.about.update((name, value) for name, value in about.items() if name != MOVED)
+
+    def learn(self, source: int, about: Mapping[str, Any]) -> bool:
+        """Note where a known source lies now; return whether that changed anything.
+
+        Only an ``about`` that says ``moved`` is believed: a claim that came second may be of
+        another log.
+        """
+        state = self._sources.get(source)
+        if state is None or not about.get(MOVED):
+            return False
+        news = {name: value for name, value in about.items() if name != MOVED}
+        if all(state.about.get(name) == value for name, value in news.items()):
+            return False
+        state.about.update(news)
+        return True
 
     def sources(self) -> Iterator[SourceState]:
         """Yield every source, the one heard of first first."""

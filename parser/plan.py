@@ -167,8 +167,9 @@ async def _settle(planned: Sequence[Planned], known: list[SourceInfo], sink: Sin
                 claims.append(held)
             one.info = held
         if not claims:
-            for one in planned:
-                _refresh(one)
+            moved = [one.info for one in planned if _refresh(one)]
+            if moved:
+                await sink.moved(moved)
             return
         await sink.claim(claims)
         # somebody may have been faster, with this id or with another one for the same log: what
@@ -177,15 +178,18 @@ async def _settle(planned: Sequence[Planned], known: list[SourceInfo], sink: Sin
     raise AssertionError("a source could not be claimed")
 
 
-def _refresh(one: Planned) -> None:
-    """Take over what the source is now: where it lies, and more of how it begins."""
+def _refresh(one: Planned) -> bool:
+    """Take over what the source is now; return whether it lies elsewhere than before."""
     info, content = one.info, one.content
     info.marks.update(content.marks)
     if len(content.begin) > len(info.begin):
         info.begin = content.begin
-    if one.input.kind != "stdin":
-        info.path = os.path.abspath(one.input.path)  # noqa: PTH100 - may hold stray bytes
-        info.inode = None if content.inode is None else tuple(content.inode)
+    if one.input.kind == "stdin":
+        return False
+    before = info.path, info.inode
+    info.path = os.path.abspath(one.input.path)  # noqa: PTH100 - may hold stray bytes
+    info.inode = None if content.inode is None else tuple(content.inode)
+    return before != (info.path, info.inode)
 
 
 def _new_source(one: Planned, taken: set[int]) -> SourceInfo:

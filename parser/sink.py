@@ -99,6 +99,10 @@ class Sink(Protocol):
         """
         ...
 
+    async def moved(self, known: Sequence[SourceInfo]) -> None:
+        """Note that known sources lie elsewhere now. Raises SinkGone."""
+        ...
+
     async def commit(self, commits: Sequence[Commit]) -> list[Outcome]:
         """Take ranges, each wholly or not at all, and say what became of each.
 
@@ -135,6 +139,13 @@ class MemorySink:
             if info.id not in self._sources:
                 self._sources[info.id] = info_of(info.id, [], {}, info.about())
         return answers
+
+    async def moved(self, known: Sequence[SourceInfo]) -> None:
+        """Note that known sources lie elsewhere now."""
+        for info in known:
+            if info.id in self._sources:
+                self._sources[info.id].path = info.path
+                self._sources[info.id].inode = info.inode
 
     async def commit(self, commits: Sequence[Commit]) -> list[Outcome]:
         """Take ranges."""

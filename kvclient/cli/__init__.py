@@ -41,6 +41,8 @@ LAZY: Final = {
     "templates": "kvclient.cli.templates:templates",
     # logs into the store
     "ingest": "kvclient.cli.ingest:ingest",
+    "sources": "kvclient.cli.sources:sources",
+    "lines": "kvclient.cli.sources:lines",
     # logs without a store
     "log": "kvclient.cli.log:log",
 }

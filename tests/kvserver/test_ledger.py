@@ -78,6 +78,18 @@ def test_what_is_known_about_a_source_is_replaced_name_by_name() -> None:
     assert state.about == {"path": "a.log", "size": 20}
 
 
+def test_a_source_that_moved_is_known_at_its_new_place() -> None:
+    ledger = Ledger()
+    ledger.record(5, [(0, 10)], BOOKS, {"path": "a.log", "begin": b"x"})
+    assert not ledger.learn(5, {"path": "b.log"})  # a claim that came second
+    assert ledger.learn(5, {"path": "b.log", "moved": True})
+    assert not ledger.learn(5, {"path": "b.log", "moved": True})
+    assert not ledger.learn(6, {"path": "b.log", "moved": True})
+    state = ledger.get(5)
+    assert state is not None
+    assert state.about == {"path": "b.log", "begin": b"x"}
+
+
 def test_a_dump_restores_an_equal_ledger_in_the_same_order() -> None:
     ledger = Ledger()
     ledger.record(2**64 - 1, [(10, 20), (30, 40)], BOOKS, {"path": "z.log", "marks": [[5, b"h"]]})
