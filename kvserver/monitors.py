@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from kvserver.engine import Engine
     from kvserver.session import Session
 
-__all__ = ["Monitors", "quoted"]
+__all__ = ["Monitors", "quoted", "redacted"]
 
 _ESCAPES: Final = {
     0x5C: b"\\\\",

@@ -53,8 +53,13 @@ def simple(text: str) -> bytes:
 
 
 def error(text: str) -> bytes:
-    """An error reply; line ends in the text become spaces, as Redis does it."""
-    line = text.encode("utf-8", "surrogateescape").replace(b"\r", b" ").replace(b"\n", b" ")
+    """An error reply; line ends in the text become spaces, those at its end go, as Redis does it."""
+    line = (
+        text.rstrip("\r\n")
+        .encode("utf-8", "surrogateescape")
+        .replace(b"\r", b" ")
+        .replace(b"\n", b" ")
+    )
     return b"-%b\r\n" % line
 
 

@@ -224,6 +224,10 @@ class Session:
         table, self.table = self.table, self.engine.registry
         try:
             return self.run(args)
+        except CommandError as error:
+            return resp.error(error.text)
+        except Exception as error:  # noqa: BLE001 - the rest of the transaction goes on
+            return self.engine.internal_error(self, error)
         finally:
             if self.table is self.engine.registry:
                 self.table = table

@@ -11,6 +11,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any, Final
 
 from kvserver.latency import LatencyLog
+from kvserver.monitors import redacted
 
 if TYPE_CHECKING:
     from kvserver.commands.table import Command
@@ -125,7 +126,8 @@ class Stats:
             self.spikes.add("command", ns // 1_000_000)
         limit = self.slowlog_slower_than_us
         if ns >= limit * 1000 and limit >= 0 and "skip_slowlog" not in command.flags:
-            self.slowlog.appendleft(SlowEntry(self._slow_ids, session, args, ns // 1000))
+            shown = redacted(command, args)
+            self.slowlog.appendleft(SlowEntry(self._slow_ids, session, shown, ns // 1000))
             self._slow_ids += 1
 
     def keep_slow(self, entries: int) -> None:

@@ -62,7 +62,9 @@ def accept(session: Session) -> None:
     session.retable()
 
 
-@TABLE.command("auth", -2, "loading stale fast no_auth", since="1.0.0", complexity="O(1)")
+@TABLE.command(
+    "auth", -2, "loading stale fast no_auth skip_slowlog", since="1.0.0", complexity="O(1)"
+)
 def auth(session: Session, args: list[bytes]) -> Reply:
     """Authenticates the connection."""
     if len(args) > 3:

@@ -8,7 +8,7 @@ from typing import Final
 
 from kvserver import resp
 from kvserver.commands.arguments import SYNTAX_ERROR, help_reply, integer_argument
-from kvserver.commands.table import CommandTable
+from kvserver.commands.table import CommandTable, shown
 from kvserver.errors import CommandError
 from kvserver.numbers import parse_int
 from kvserver.resp import OK, ZERO, bulk, integer, mapping, simple, verbatim
@@ -19,6 +19,9 @@ CLIENT: Final = TABLE.container("client", "Tells about clients, and steers them.
 
 _QUIET: Final = "noscript loading stale"
 _ADMIN: Final = "admin noscript loading stale"
+_WRONG_FORM: Final = (
+    "ERR unknown subcommand or wrong number of arguments for '{}'. Try CLIENT HELP."
+)
 _TYPES: Final = {
     b"NORMAL": "normal",
     b"MASTER": "master",
@@ -59,7 +62,7 @@ def describe(session: Session, last_command: str = "") -> str:
         "id": session.id,
         "addr": session.address,
         "laddr": session.local_address,
-        "fd": session.about.get("fd", -1),
+        "fd": getattr(session.transport, "fd", -1),
         "name": session.name.decode(),
         "age": int(time.time() - session.created),
         "idle": int(time.monotonic() - session.last_active),
@@ -128,7 +131,7 @@ def list_(session: Session, args: list[bytes]) -> bytes:
 def _type(raw: bytes) -> str:
     kind = _TYPES.get(raw.upper())
     if kind is None:
-        raise CommandError(f"ERR Unknown client type '{raw.decode('utf-8', 'surrogateescape')}'")
+        raise CommandError(f"ERR Unknown client type '{shown(raw)}'")
     return kind
 
 
@@ -154,8 +157,7 @@ def setinfo(session: Session, args: list[bytes]) -> bytes:
     """Notes the client library and its version."""
     word = args[2].lower()
     if word not in {b"lib-name", b"lib-ver"}:
-        shown = args[2].decode("utf-8", "surrogateescape")
-        raise CommandError(f"ERR Unrecognized option '{shown}'")
+        raise CommandError(f"ERR Unrecognized option '{shown(args[2])}'")
     if not printable(args[3]):
         raise CommandError(
             f"ERR {word.decode()} cannot contain spaces, newlines or special characters."
@@ -206,11 +208,12 @@ def _attribute_is(get: Callable[[Session], object], wanted: object) -> Callable[
 
 
 def _filters(words: list[bytes]) -> tuple[list[Callable[[Session], bool]], bool]:
-    if len(words) % 2:
-        raise CommandError(SYNTAX_ERROR)
     tests: list[Callable[[Session], bool]] = []
     skip_me = True
-    for word, value in zip(words[::2], words[1::2], strict=True):
+    for at in range(0, len(words), 2):
+        if at + 1 == len(words):
+            raise CommandError(SYNTAX_ERROR)
+        word, value = words[at], words[at + 1]
         match word.upper():
             case b"ID":
                 number = parse_int(value)
@@ -226,8 +229,7 @@ def _filters(words: list[bytes]) -> tuple[list[Callable[[Session], bool]], bool]
                 tests.append(_attribute_is(lambda s: s.local_address.encode(), value))
             case b"USER":
                 if value != b"default":
-                    shown = value.decode("utf-8", "surrogateescape")
-                    raise CommandError(f"ERR No such user '{shown}'")
+                    raise CommandError(f"ERR No such user '{shown(value)}'")
             case b"SKIPME" if value.lower() in {b"yes", b"no"}:
                 skip_me = value.lower() == b"yes"
             case _:
@@ -277,7 +279,7 @@ def no_touch(session: Session, args: list[bytes]) -> bytes:
 def pause(session: Session, args: list[bytes]) -> bytes:
     """Holds back commands of all clients, or those that write, for some milliseconds."""
     if len(args) > 4:
-        raise CommandError("ERR wrong number of arguments for 'client|pause' command")
+        raise CommandError(_WRONG_FORM.format(args[1].decode("ascii")))
     writes_only = False
     if len(args) == 4:
         word = args[3].upper()
@@ -301,12 +303,10 @@ def unpause(session: Session, args: list[bytes]) -> bytes:  # noqa: ARG001 - as 
 @CLIENT.command("unblock", -3, _ADMIN, since="5.0.0", complexity="O(1)")
 def unblock(session: Session, args: list[bytes]) -> bytes:  # noqa: ARG001 - as every handler
     """Does nothing: no command here waits for others."""
-    if len(args) > 4 or (len(args) == 4 and args[3].upper() not in {b"TIMEOUT", b"ERROR"}):
-        raise CommandError(
-            "ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR"
-            if len(args) == 4
-            else "ERR wrong number of arguments for 'client|unblock' command"
-        )
+    if len(args) > 4:
+        raise CommandError(_WRONG_FORM.format(args[1].decode("ascii")))
+    if len(args) == 4 and args[3].upper() not in {b"TIMEOUT", b"ERROR"}:
+        raise CommandError("ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR")
     integer_argument(args[2])
     return ZERO
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from kvserver.commands.arguments import help_reply
-from kvserver.commands.table import CommandTable, wrong_arity
+from kvserver.commands.arguments import SYNTAX_ERROR, help_reply
+from kvserver.commands.table import CommandTable, shown
 from kvserver.errors import CommandError
 from kvserver.glob import compile_glob, is_literal
 from kvserver.resp import OK, bulk, mapping
@@ -47,14 +47,14 @@ def _value(session: Session, setting: Setting) -> bytes:
 def set_(session: Session, args: list[bytes]) -> bytes:
     """Changes settings, all of them or none."""
     if len(args) % 2:
-        return wrong_arity("config|set")
+        raise CommandError(SYNTAX_ERROR)
     chosen: dict[str, str] = {}
     for raw, value in zip(args[2::2], args[3::2], strict=True):
         name = _name(raw)
         setting = SETTINGS.get(name)
         if setting is None:
             raise CommandError(
-                f"ERR Unknown option or number of arguments for CONFIG SET - '{_shown(raw)}'"
+                f"ERR Unknown option or number of arguments for CONFIG SET - '{shown(raw)}'"
             )
         if setting.set is None:
             raise _failure(name, setting.refusal)
@@ -77,10 +77,6 @@ def set_(session: Session, args: list[bytes]) -> bytes:
             raise _failure(name, str(error)) from error
         done.append(name)
     return OK
-
-
-def _shown(raw: bytes) -> str:
-    return raw[:128].decode("utf-8", "surrogateescape")
 
 
 def _failure(name: str, reason: str) -> CommandError:

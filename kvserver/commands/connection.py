@@ -8,7 +8,7 @@ from kvserver import resp
 from kvserver.commands.arguments import NOT_AN_INTEGER
 from kvserver.commands.auth import accept, password_matches, refuse
 from kvserver.commands.clients import printable
-from kvserver.commands.table import CommandTable, Reply
+from kvserver.commands.table import CommandTable, Reply, shown
 from kvserver.errors import CommandError
 from kvserver.numbers import parse_int
 from kvserver.session import Session
@@ -80,9 +80,7 @@ def hello(session: Session, args: list[bytes]) -> Reply:
                 )
             index += 2
         else:
-            raise CommandError(
-                f"ERR Syntax error in HELLO option '{args[index].decode('utf-8', 'replace')}'"
-            )
+            raise CommandError(f"ERR Syntax error in HELLO option '{shown(args[index])}'")
     if not session.authenticated:
         raise CommandError(
             "NOAUTH HELLO must be called with the client already authenticated, otherwise the "

@@ -7,7 +7,7 @@ import time
 from typing import Final
 
 from kvserver.commands.arguments import help_reply
-from kvserver.commands.table import CommandTable, wrong_arity
+from kvserver.commands.table import CommandTable, shown, wrong_arity
 from kvserver.errors import CommandError
 from kvserver.numbers import parse_int, parse_seconds
 from kvserver.resp import OK, array, bulk, bulks, integer, mapping, verbatim
@@ -195,9 +195,8 @@ def debug(session: Session, args: list[bytes]) -> bytes:
         return OK
     if args[1].upper() == b"SLEEP":
         return wrong_arity("debug|sleep")
-    shown = args[1][:128].decode("utf-8", "surrogateescape")
     raise CommandError(
-        f"ERR unknown subcommand or wrong number of arguments for '{shown}'. Try DEBUG HELP."
+        f"ERR unknown subcommand or wrong number of arguments for '{shown(args[1])}'. Try DEBUG HELP."
     )
 
 

@@ -44,9 +44,14 @@ def getex(session: Session, args: list[bytes]) -> bytes:
     at = 2
     while at < len(args):
         word = args[at].upper()
-        if word == b"PERSIST" and not persist and chosen is None:
+        if word == b"PERSIST" and chosen is None:
             persist = True
-        elif word in _UNITS and at + 1 < len(args) and not persist and chosen is None:
+        elif (
+            word in _UNITS
+            and at + 1 < len(args)
+            and not persist
+            and (chosen is None or chosen[0] == word)
+        ):
             at += 1
             chosen = (word, args[at])
         else:

@@ -6,7 +6,7 @@ from typing import Final
 
 from kvserver import resp
 from kvserver.commands.strings import MAX_DEADLINE_MS, NOT_AN_INTEGER
-from kvserver.commands.table import CommandTable
+from kvserver.commands.table import CommandTable, shown
 from kvserver.errors import CommandError
 from kvserver.numbers import parse_int
 from kvserver.session import Session
@@ -44,7 +44,7 @@ def _conditions(words: list[bytes]) -> set[bytes]:
     wanted = {word.upper() for word in words}
     for word in words:
         if word.upper() not in {b"NX", b"XX", b"GT", b"LT"}:
-            raise CommandError(f"ERR Unsupported option {word.decode('utf-8', 'replace')}")
+            raise CommandError(f"ERR Unsupported option {shown(word)}")
     if b"NX" in wanted and len(wanted) > 1:
         raise CommandError("ERR NX and XX, GT or LT options at the same time are not compatible")
     if {b"GT", b"LT"} <= wanted:

@@ -74,13 +74,18 @@ def _set_with_options(session: Session, args: list[bytes]) -> bytes:
     index = 0
     while index < len(options):
         word = options[index].upper()
-        if word in {b"NX", b"XX"} and only_if is None:
+        if word in {b"NX", b"XX"} and only_if in {None, word == b"XX"}:
             only_if = word == b"XX"
         elif word == b"GET":
             want_old = True
         elif word == b"KEEPTTL" and lifetime is None:
             keep_ttl = True
-        elif word in _UNITS and not keep_ttl and lifetime is None and index + 1 < len(options):
+        elif (
+            word in _UNITS
+            and not keep_ttl
+            and (lifetime is None or lifetime[1] == word)
+            and index + 1 < len(options)
+        ):
             index += 1
             lifetime = (options[index], word)
         else:
@@ -160,14 +165,20 @@ def _values(session: Session, keys: list[bytes]) -> list[bytes]:
     return found
 
 
-@TABLE.command("mset", -3, "write denyoom", keys=(1, -1, 2), since="1.0.1", complexity="O(N)")
+@TABLE.command(
+    "mset",
+    -3,
+    "write denyoom",
+    keys=(1, -1, 2),
+    since="1.0.1",
+    complexity="O(N)",
+    checks_itself=True,
+)
 def mset(session: Session, args: list[bytes]) -> bytes:
     """Sets the string values of several keys, all at once."""
-    if len(args) % 2 == 0:
+    if len(args) % 2 == 0 or len(args) < 3:
         return wrong_arity("mset")
-    put = session.keyspace.set
-    for key, value in zip(args[1::2], args[2::2], strict=True):
-        put(key, value)
+    session.keyspace.set_many(args[1::2], args[2::2])
     return resp.OK
 
 

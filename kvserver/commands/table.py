@@ -19,7 +19,16 @@ from kvserver.errors import CommandError
 if TYPE_CHECKING:
     from kvserver.session import Session
 
-__all__ = ["Command", "CommandTable", "Handler", "Registry", "Reply", "Work", "unknown_command"]
+__all__ = [
+    "Command",
+    "CommandTable",
+    "Handler",
+    "Registry",
+    "Reply",
+    "Work",
+    "shown",
+    "unknown_command",
+]
 
 Work: TypeAlias = "Generator[float | None, None, bytes]"
 """A long command in slices; what it yields is None, or when to go on (``time.monotonic``)."""
@@ -29,6 +38,11 @@ Caller: TypeAlias = "Callable[[Session, list[bytes]], bytes]"
 
 MAX_SHOWN_BYTES: Final = 128
 """How much of a client's own text an error repeats."""
+
+
+def shown(raw: bytes) -> str:
+    """Return what an error repeats of a client's own text: its beginning, up to a NUL."""
+    return raw[:MAX_SHOWN_BYTES].partition(b"\0")[0].decode("utf-8", "surrogateescape")
 
 
 @dataclass(frozen=True, slots=True)
