@@ -53,7 +53,7 @@ def simple(text: str) -> bytes:
 
 
 def error(text: str) -> bytes:
-    """An error reply; line ends in the text become spaces, those at its end go, as Redis does it."""
+    """An error reply; as in Redis line ends become spaces, and those at the end go."""
     line = (
         text.rstrip("\r\n")
         .encode("utf-8", "surrogateescape")

@@ -40,6 +40,8 @@ _LOG_LEVELS: Final = {
     "warning": logging.WARNING,
 }
 _MIB: Final = 1024 * 1024
+NO_LIMIT: Final = 2**62
+"""What 0 means in client-output-buffer-limit."""
 
 Getter = Callable[["Engine"], str]
 Setter = Callable[["Engine", str], None]
@@ -136,10 +138,15 @@ def _put_events(engine: Engine, text: str) -> None:
 
 def _output_limits(engine: Engine) -> str:
     config = engine.config
-    return (
-        f"normal {config.max_output_bytes} 0 0 slave 0 0 0 pubsub {config.max_pubsub_output_bytes} "
-        f"{config.soft_pubsub_output_bytes} {config.soft_pubsub_output_s}"
+    normal, pubsub, soft = (
+        0 if limit == NO_LIMIT else limit
+        for limit in (
+            config.max_output_bytes,
+            config.max_pubsub_output_bytes,
+            config.soft_pubsub_output_bytes,
+        )
     )
+    return f"normal {normal} 0 0 slave 0 0 0 pubsub {pubsub} {soft} {config.soft_pubsub_output_s}"
 
 
 def _put_output_limits(engine: Engine, text: str) -> None:
@@ -157,10 +164,10 @@ def _put_output_limits(engine: Engine, text: str) -> None:
                 "Error in hard, soft or soft_seconds setting in buffer limit configuration."
             )
         if kind == "normal":
-            engine.config.max_output_bytes = hard
+            engine.config.max_output_bytes = hard or NO_LIMIT
         elif kind == "pubsub":
-            engine.config.max_pubsub_output_bytes = hard
-            engine.config.soft_pubsub_output_bytes = soft
+            engine.config.max_pubsub_output_bytes = hard or NO_LIMIT
+            engine.config.soft_pubsub_output_bytes = soft or NO_LIMIT
             engine.config.soft_pubsub_output_s = seconds
 
 

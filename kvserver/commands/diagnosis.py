@@ -196,7 +196,8 @@ def debug(session: Session, args: list[bytes]) -> bytes:
     if args[1].upper() == b"SLEEP":
         return wrong_arity("debug|sleep")
     raise CommandError(
-        f"ERR unknown subcommand or wrong number of arguments for '{shown(args[1])}'. Try DEBUG HELP."
+        f"ERR unknown subcommand or wrong number of arguments for '{shown(args[1])}'. "
+        "Try DEBUG HELP."
     )
 
 

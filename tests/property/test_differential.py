@@ -266,6 +266,8 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[int, int]]:
         for port in (server.port, theirs):  # a busy machine makes anything slow
             with Wire("127.0.0.1", port) as wire:
                 assert wire("CONFIG", "SET", "slowlog-log-slower-than", "-1") == b"+OK\r\n"
+                limits = wire("CONFIG", "SET", "client-output-buffer-limit", "normal 0 0 0")
+                assert limits == b"+OK\r\n"  # a bitmap may have 64 MB
         yield server.port, theirs
 
 
