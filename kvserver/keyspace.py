@@ -28,6 +28,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice, repeat
 from typing import Any, Final
 
 from kvserver.catalogue import Catalogue, PatternError
@@ -274,6 +275,27 @@ class Keyspace:
             self.effects.append(("set", key, value, deadline_ms))
         if self.listening:
             self.touched(key, event)
+
+    def set_many(self, keys: Sequence[bytes], values: Sequence[bytes]) -> None:
+        """Set many strings, without deadlines; a third of the price of one by one."""
+        data = self.data
+        if self.listening or type(data) is not dict:
+            for key, value in zip(keys, values, strict=True):
+                self.set(key, value)
+            return
+        before = len(data)
+        data.update(zip(keys, values, strict=True))
+        new = len(data) - before
+        if new:  # a dict keeps its order: the new ones are the last
+            added = list(islice(reversed(data), new))
+            added.reverse()
+            self.order += added
+        deadlines = self.deadlines
+        if deadlines:
+            for key in keys:
+                if key in deadlines:
+                    deadlines.drop(key)
+        self.effects.extend(zip(repeat("set"), keys, values, strict=False))
 
     def put(self, key: bytes, value: bytes, deadline_ms: int | None, event: str) -> None:
         """Make the value of a key this one, of whatever type (COPY, RENAME)."""

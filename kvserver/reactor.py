@@ -23,6 +23,7 @@ import logging
 import socket
 import time
 from collections.abc import Callable
+from time import monotonic, perf_counter_ns
 from typing import TYPE_CHECKING, Any, Final
 
 import trio
@@ -30,6 +31,7 @@ import trio
 from kvserver import resp
 from kvserver.errors import CommandError, JournalFailedError, JournalFullError
 from kvserver.poller import BROKEN, READ, WRITE, new_poller
+from kvserver.quick import serve
 from kvserver.requests import RequestReader
 
 if TYPE_CHECKING:
@@ -63,6 +65,7 @@ class Connection:
     __slots__ = (
         "events",
         "fd",
+        "idle",
         "partial_since",
         "reactor",
         "reader",
@@ -83,6 +86,8 @@ class Connection:
         self.send = sock.send
         self.session = session
         self.reader = RequestReader(reactor.engine.config, limited=not session.authenticated)
+        self.idle = self.reader.idle
+        """Whether the quick way is open: kept here because it is asked for every chunk."""
         self.events = READ
         self.unsent: list[bytes | memoryview] = []
         self.unsent_bytes = 0
@@ -108,7 +113,8 @@ class Reactor:
         self.connections: dict[int, Connection] = {}
         self._listeners: dict[int, socket.socket] = {}
         self._poller = new_poller()
-        self._served: list[tuple[Connection, list[list[bytes]]]] = []
+        self._served: list[tuple[Connection, list[list[bytes]] | bytes]] = []
+        """Whom this turn served, and with which commands (as bytes, when they went quickly)."""
         self._stopping = False
         self._accept_again = 0.0
         self._expiry_behind = False
@@ -186,16 +192,14 @@ class Reactor:
         gave_way = time.perf_counter_ns()
         while True:
             busy = self._expiry_behind or self._garbage or bool(self.engine.suspended)
-            ready = poller.poll(0)
+            ready = poller.poll(0 if busy else LINGER_S)
             if not ready and not busy:
-                ready = poller.poll(LINGER_S)
-                if not ready:
-                    if fileno >= 0:
-                        await trio.lowlevel.wait_readable(fileno)
-                    else:
-                        await trio.sleep(LINGER_S)
-                    gave_way = time.perf_counter_ns()
-                    continue
+                if fileno >= 0:
+                    await trio.lowlevel.wait_readable(fileno)
+                else:
+                    await trio.sleep(LINGER_S)
+                gave_way = time.perf_counter_ns()
+                continue
             self.turn(ready)
             if self.service is not None and self.service.must_commit:
                 await self.service.commit()
@@ -211,6 +215,12 @@ class Reactor:
         engine.keyspace.tick()
         engine.stats.turns += 1
         connections = self.connections
+        registry = engine.registry
+        calls = engine.stats.calls
+        received = 0
+        began = perf_counter_ns()
+        now = monotonic()
+        served = self._served
         for fd, events in ready:
             connection = connections.get(fd)
             if connection is None:
@@ -234,13 +244,20 @@ class Reactor:
             if not data:
                 self.close(connection)
                 continue
-            engine.stats.net_in_bytes += len(data)
-            commands = connection.reader.feed(data)
-            if commands:
-                self.execute(connection.session, commands)
-            self._served.append((connection, commands))
-            if connection.reader.error is not None or connection.reader.held_bytes:
-                self._look_at_rest(connection)
+            received += len(data)
+            session = connection.session
+            session.last_active = now
+            if session.table is registry and connection.idle:
+                name = serve(session, data, calls)
+                if name is not None:
+                    served.append((connection, data))
+                    if session.pending is not None:
+                        self._want(connection, connection.events & ~READ)
+                    continue
+            self._read_generally(connection, data)
+        if received:
+            engine.stats.net_in_bytes += received
+            self._sample(began)
         if engine.suspended:
             self._advance_suspended()
         if self._expiry_behind:
@@ -248,6 +265,21 @@ class Reactor:
         if self._garbage:
             self._garbage = engine.keyspace.free_garbage(FREE_ENTRIES)
         self._write_journal()
+
+    def _read_generally(self, connection: Connection, data: bytes) -> None:
+        reader = connection.reader
+        commands = reader.feed(data)
+        if commands:
+            self.execute(connection.session, commands)
+        self._served.append((connection, commands))
+        if reader.error is not None or reader.held_bytes:
+            self._look_at_rest(connection)
+        connection.idle = reader.idle
+        if connection.session.authenticated and reader.limited:
+            reader.limited = False
+
+    def _sample(self, began_ns: int) -> None:
+        """Note what a command of this turn took, for the percentiles: reading and running it."""
 
     def execute(self, session: Session, commands: list[list[bytes]]) -> None:
         """Run commands of one client; the replies are in ``session.out``."""
@@ -266,7 +298,9 @@ class Reactor:
         for args in commands:
             name = args[0]
             calls[name] = calls.get(name, 0) + 1
-        session.last_active = time.monotonic()
+        session.last_command = commands[-1][0].decode("ascii", "replace").lower()
+        if session.pending is not None and isinstance(session.transport, Connection):
+            self._want(session.transport, session.transport.events & ~READ)
 
     def _look_at_rest(self, connection: Connection) -> None:
         """A request is incomplete or broken: see to the limits."""
@@ -330,7 +364,10 @@ class Reactor:
         log.error("writes are refused: %s", reason)
         refusal = misconf(reason)
         find = self.engine.registry.find
-        for connection, commands in self._served:
+        for connection, sent in self._served:
+            commands = (
+                RequestReader(self.engine.config).feed(sent) if isinstance(sent, bytes) else sent
+            )
             writes = [
                 (command := find(args[0])) is not None
                 and ("write" in command.flags or command.name == "exec")
@@ -340,7 +377,9 @@ class Reactor:
             if not any(writes):
                 continue
             self.refused_writes += sum(writes)
-            if len(out) == len(writes):
+            if isinstance(sent, bytes) and len(out) == 1:  # all of one kind
+                out[:] = [refusal * len(writes)]
+            elif len(out) == len(writes):
                 out[:] = [
                     refusal if write else reply for write, reply in zip(writes, out, strict=True)
                 ]

@@ -7,9 +7,8 @@ Guarantees, property-tested:
   before the error are given out first.
 * Nothing is allocated because a length was *declared*; what is kept is what came.
 
-Three ways to the same result. ``_Strict`` is the reference: plain Python, incremental, goes byte
-for byte by Redis's rules. A short chunk that is exactly one request is cut at its line ends, and
-the pieces compared with the headers they should have. For pipelines, a whole chunk goes to
+Two ways to the same result (``quick`` is a third for the simplest chunks). ``_Strict`` is the
+reference: plain Python, incremental, goes byte for byte by Redis's rules. A whole chunk goes to
 hiredis, which parses in C but accepts more than Redis does (nested arrays, other types) and makes
 room for an array of any declared size. So that is done only for a chunk that starts at a request's
 border and declares no array of more than 9999, and the result counts only when it consists of
@@ -36,9 +35,6 @@ _OTHER_TYPES: Final = re.compile(rb"\r\n[+(=]").search
 _LENGTH: Final = re.compile(rb"0|-?[1-9][0-9]{0,18}").fullmatch
 _ONLY_BYTES: Final = {bytes}
 _RARE_TYPES: Final = tuple(b"+-,#_%~>|!(=")
-_ONE_COMMAND_BYTES: Final = 400
-_ARRAY_HEADS: Final = {b"*%d" % count: count for count in range(1, 10)}
-_BULK_HEADS: Final = [b"$%d" % size for size in range(_ONE_COMMAND_BYTES)]
 _flatten: Final = chain.from_iterable
 
 Command = list[bytes]
@@ -58,6 +54,11 @@ class RequestReader:
         """The client is not authenticated: small requests only."""
 
     @property
+    def idle(self) -> bool:
+        """Whether a new chunk starts at a request's border and nothing forbids the quick way."""
+        return self._strict is None and not self.limited
+
+    @property
     def held_bytes(self) -> int:
         """Bytes of a request that is not complete."""
         return self._strict.held_bytes if self._strict is not None else 0
@@ -65,18 +66,10 @@ class RequestReader:
     def feed(self, data: bytes) -> list[Command]:
         """Return the commands that are complete now; look at ``error`` afterwards."""
         if self._strict is None:
-            if not self.limited and data[0] == _STAR:
-                if len(data) < _ONE_COMMAND_BYTES:
-                    tokens = data.split(b"\r\n")
-                    count = _ARRAY_HEADS.get(tokens[0])
-                    if count is not None and len(tokens) == count + count + 2:
-                        args = tokens[2::2]
-                        if [_BULK_HEADS[len(arg)] for arg in args] == tokens[1:-1:2]:
-                            return [args]
-                if _LARGE_ARRAY(data) is None:
-                    commands = self._quick(data)
-                    if commands is not None:
-                        return commands
+            if not self.limited and data[0] == _STAR and _LARGE_ARRAY(data) is None:
+                commands = self._quick(data)
+                if commands is not None:
+                    return commands
             self._strict = _Strict(self._config, limited=self.limited)
         if self.error is not None:
             return []
