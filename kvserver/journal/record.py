@@ -111,8 +111,8 @@ def decode_body(body: bytes) -> list[list[Any]]:
         effects = msgpack.unpackb(
             body,
             max_ext_len=0,
-            max_array_len=MAX_ELEMENTS,
-            max_map_len=MAX_ELEMENTS,
+            max_array_len=min(len(body), MAX_ELEMENTS),
+            max_map_len=min(len(body), MAX_ELEMENTS),
             strict_map_key=False,
             unicode_errors="surrogateescape",
         )

@@ -121,12 +121,22 @@ def live(disk: MemoryDisk, *, policy: str = "always", mistakes: Mistakes | None 
     disk.mark("durable", len(TURNS))
 
 
-def compact_now(disk: MemoryDisk, journal: Journal, mistakes: Mistakes) -> None:
-    """What the manager does, without a child."""
+def rotate(journal: Journal) -> bool:
+    """Bring everything into closed files; whether there was space for that."""
     journal.want_rotation()
-    while not journal.rotation_done:
+    for _ in range(3):
         journal.maintain()
         journal.rotate_if_needed()
+    if not journal.rotation_done:
+        journal.forget_rotation()
+        return False
+    return True
+
+
+def compact_now(disk: MemoryDisk, journal: Journal, mistakes: Mistakes) -> None:
+    """What the manager does, without a child."""
+    if not rotate(journal):
+        return
     name = journal.new_base_name()
     entries = journal.manifest.closed
     base = compact(disk, entries, name, budget_bytes=1000)
