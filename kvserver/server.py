@@ -28,8 +28,8 @@ import trio
 
 from kvserver.engine import Engine
 from kvserver.errors import CommandError, ConfigError, JournalFailedError, KvserverError
-from kvserver.journal.fs import RealFileSystem
-from kvserver.journal.recovery import Recovery
+from kvserver.journal.manager import CompactionManager
+from kvserver.journal.recovery import Recovery, open_directory
 from kvserver.journal.service import JournalService
 from kvserver.reactor import Connection, Reactor
 
@@ -95,6 +95,7 @@ class Server:
             return 0
         settle_memory()
         nursery.start_soon(service.run)
+        nursery.start_soon(self._compaction(service).run)
         nursery.start_soon(self._tick)
         if self.config.port >= 0:
             log.info("ready to accept connections on %s:%d", self.config.host, self.port)
@@ -129,7 +130,7 @@ class Server:
         engine, config = self.engine, self.config
         engine.gate("loading", _refuse_while_loading)
         began = time.monotonic()
-        recovery = Recovery(RealFileSystem(config.data_dir, create=True))
+        recovery = Recovery(open_directory(config.data_dir, create=True))
         try:
             said = began
             for done, total in recovery.replay(engine.keyspace.apply_many):
@@ -151,6 +152,24 @@ class Server:
         service = JournalService(journal)
         self.reactor.service = service
         return service
+
+    def _compaction(self, service: JournalService) -> CompactionManager:
+        engine, config = self.engine, self.config
+
+        def note_success() -> None:
+            engine.last_compaction_s = time.time()
+
+        manager = CompactionManager(
+            service,
+            min_bytes=config.compaction_min_bytes,
+            ratio=config.compaction_ratio,
+            max_patterns=config.max_patterns,
+            on_success=note_success,
+        )
+        engine.start_compaction = manager.start
+        engine.stats_providers["journal"] = service.statistics
+        engine.stats_providers["compaction"] = manager.statistics
+        return manager
 
     # --------------------------------------------------------------------------------------- life
 

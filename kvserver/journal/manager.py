@@ -28,7 +28,7 @@ from typing import Any
 
 import trio
 
-from kvserver.errors import JournalError
+from kvserver.errors import CommandError, JournalError
 from kvserver.journal import manifest as manifests
 from kvserver.journal.compaction import BUDGET_BYTES, task_line
 from kvserver.journal.manifest import Entry
@@ -59,6 +59,7 @@ class CompactionManager:
         first_backoff_s: float = FIRST_BACKOFF_S,
         command: Sequence[str] = (sys.executable, "-m", "kvserver.journal.compaction"),
         now_s: Callable[[], float] = time.monotonic,
+        on_success: Callable[[], None] = lambda: None,
     ):
         self.min_bytes = min_bytes
         self.ratio = ratio
@@ -74,6 +75,7 @@ class CompactionManager:
         self._first_backoff_s = first_backoff_s
         self._command = command
         self._now_s = now_s
+        self._on_success = on_success
         self._not_before_s = 0.0
         self._requested = False
         self._wake = trio.Event()
@@ -106,6 +108,12 @@ class CompactionManager:
         self._requested = True
         self._wake.set()
         return True
+
+    def start(self) -> str:
+        """Like `request`, for a command: say what happens, or raise CommandError."""
+        if not self.request():
+            raise CommandError("ERR Background append only file rewriting already in progress")
+        return "Background append only file rewriting started"
 
     def statistics(self) -> dict[str, int | float | str]:
         """What STATS shows."""
@@ -158,6 +166,7 @@ class CompactionManager:
         self.failures = 0
         self.last_error = ""
         self.last_duration_s = self._now_s() - started
+        self._on_success()
         log.info("compacted to %d bytes in %.1f s", self._base_bytes, self.last_duration_s)
         return True
 

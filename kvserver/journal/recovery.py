@@ -24,11 +24,12 @@ import logging
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from kvserver.errors import DamageError, DirectoryError, JournalError, RecordError
 from kvserver.journal import manifest as manifests
-from kvserver.journal.fs import FileSystem, Lock, LockHeldError
+from kvserver.journal.fs import FileSystem, Lock, LockHeldError, RealFileSystem
 from kvserver.journal.manifest import LOCK, Entry, Manifest
 from kvserver.journal.record import decode_body
 from kvserver.journal.segment import SegmentReader
@@ -288,6 +289,7 @@ class Recovery:
             self.abandon()
             raise
         self._lock = None
+        journal.torn_bytes = self.report.torn_bytes
         return journal
 
     def _settle(self) -> OpenState:
@@ -389,6 +391,14 @@ def recover(
         return recovery.open(**options), recovery.report
     finally:
         recovery.abandon()
+
+
+def open_directory(path: Path, *, create: bool = False) -> RealFileSystem:
+    """Open a data directory, or raise `DirectoryError` saying why it cannot be one."""
+    try:
+        return RealFileSystem(path, create=create)
+    except OSError as error:
+        raise DirectoryError(f"{path}: {error.strerror or error}") from error
 
 
 def take_lock(fs: FileSystem) -> Lock:

@@ -106,6 +106,25 @@ class JournalService:
                 journal.forget_rotation()
                 raise JournalFullError(journal.readonly_reason or "no space for a segment")
 
+    def statistics(self) -> dict[str, int | float | str]:
+        """What STATS shows."""
+        journal = self.journal
+        return {
+            "journal_fsync": journal.fsync,
+            "journal_bytes": journal.total_bytes,
+            "journal_files": len(journal.manifest.entries),
+            "journal_records": journal.next_sequence - 1,
+            "journal_unsynced_bytes": journal.unsynced_bytes,
+            "journal_oldest_unsynced_s": round(journal.oldest_unsynced_s, 3),
+            "journal_pending_records": journal.pending,
+            "journal_write_errors": journal.write_errors,
+            "journal_syncs": journal.syncs,
+            "journal_last_sync_s": round(journal.last_sync_s, 6),
+            "journal_held_replies": self.held,
+            "journal_torn_bytes": journal.torn_bytes,
+            "journal_status": journal.readonly_reason or "ok",
+        }
+
     @property
     def must_commit(self) -> bool:
         """Whether `commit` would wait; asking costs next to nothing, once a turn."""

@@ -81,6 +81,8 @@ class Journal:
         self.segment_bytes = segment_bytes
         self.failed: str | None = None
         """Why the device cannot be trusted any more; set once and for ever."""
+        self.torn_bytes = 0
+        """What this start had to cut off."""
         self._lock = lock
         self._now_s = now_s
         self._manifest_lock = threading.Lock()
