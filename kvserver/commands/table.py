@@ -8,6 +8,7 @@ CommandError into a reply, and (unless ``fast``) measures and may suspend the co
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -29,6 +30,8 @@ __all__ = [
     "shown",
     "unknown_command",
 ]
+
+log = logging.getLogger("kvserver")
 
 Work: TypeAlias = "Generator[float | None, None, bytes]"
 """A long command in slices; what it yields is None, or when to go on (``time.monotonic``)."""
@@ -260,8 +263,15 @@ def wrong_arity(name: str) -> bytes:
     return resp.error(f"ERR wrong number of arguments for '{name}' command")
 
 
-def unknown_command(session: Session, args: list[bytes]) -> bytes:  # noqa: ARG001 - is called like any handler
-    """The reply to a name that is no command."""
+def unknown_command(session: Session, args: list[bytes]) -> bytes:
+    """The reply to a name that is no command.
+
+    A browser's request gets none: a page must not be able to send commands from behind a firewall.
+    """
+    if args[0].lower() in {b"post", b"host:"}:
+        log.warning("an HTTP request from %s, closed: possibly an attack", session.address)
+        session.close_after_reply()
+        return b""
     name = args[0][:MAX_SHOWN_BYTES].partition(b"\0")[0]
     shown = b""
     for arg in args[1:]:
