@@ -137,7 +137,7 @@ class _Cutter:
         start, data_start = self._start, self._start + self._passed
         self._passed = 0
         for low, high, too_long in _apart(data):
-            shown = data[low : low + SAMPLE_BYTES] if too_long else data[low:high]
+            shown = data[low : min(high, low + SAMPLE_BYTES) if too_long else high]
             yield Piece(start, data_start + high, data_start + low, shown, too_long)
             start = data_start + high
         self._start = start if data else data_start

@@ -136,6 +136,8 @@ class Pipeline:
         stdin_prefix: bytes = b"",
     ) -> None:
         self.report = report if report is not None else Report()
+        self.pids: set[int] = set()
+        """The producers that are running."""
         self._lease_s = lease_s
         self._stdin_prefix = stdin_prefix
         self._tasks: deque[Task] = deque()
@@ -266,6 +268,7 @@ class Pipeline:
                         held.append(task)
                         if producer is None:
                             producer = _Producer.start()
+                            self.pids.add(producer.process.pid)
                         prefix = self._stdin_prefix if task.planned.input.kind == "stdin" else b""
                         await producer.send(task.message(), prefix)
                     if not held or producer is None:
@@ -282,12 +285,16 @@ class Pipeline:
                         self._done(held.popleft(), message)
                 except (_Died, frames.FrameError):
                     if producer is not None:
-                        producer.kill()
+                        self._bury(producer)
                     producer = None
                     self._give_to_another(held)
         finally:
             if producer is not None:
-                producer.kill()
+                self._bury(producer)
+
+    def _bury(self, producer: _Producer) -> None:
+        self.pids.discard(producer.process.pid)
+        producer.kill()
 
     def _done(self, task: Task, message: dict[str, Any]) -> None:
         info = task.planned.info
