@@ -13,8 +13,8 @@ Guarantees:
 
 Effects (op, then arguments), the ones in the last line written by ``dump`` alone::
 
-    set key value [deadline_ms]   del key   exp key deadline_ms|nil   mrg key delta   app key bytes
-    ovr key offset bytes          ing header deltas         clr
+    set key value [deadline_ms]   mst [key …] [value …]   app key bytes     ovr key offset bytes
+    del key                       exp key deadline_ms|nil mrg key delta     ing header deltas   clr
     src …  (ledger)               pat …  (catalogue)
 
 The time is ``now``, epoch milliseconds, which the owner sets (once a turn) with ``tick``.
@@ -28,7 +28,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import islice, repeat
+from itertools import islice
 from typing import Any, Final
 
 from kvserver.catalogue import Catalogue, PatternError
@@ -141,6 +141,7 @@ class Keyspace:
         self._appliers: dict[str | bytes, Callable[..., Any]] = {}
         appliers: dict[str, Callable[..., Any]] = {
             "set": self._apply_set,
+            "mst": self._apply_mst,
             "del": self._apply_del,
             "exp": self._apply_exp,
             "mrg": self._apply_mrg,
@@ -278,24 +279,12 @@ class Keyspace:
 
     def set_many(self, keys: Sequence[bytes], values: Sequence[bytes]) -> None:
         """Set many strings, without deadlines; a third of the price of one by one."""
-        data = self.data
-        if self.listening or type(data) is not dict:
+        if self.listening or type(self.data) is not dict:
             for key, value in zip(keys, values, strict=True):
                 self.set(key, value)
             return
-        before = len(data)
-        data.update(zip(keys, values, strict=True))
-        new = len(data) - before
-        if new:  # a dict keeps its order: the new ones are the last
-            added = list(islice(reversed(data), new))
-            added.reverse()
-            self.order += added
-        deadlines = self.deadlines
-        if deadlines:
-            for key in keys:
-                if key in deadlines:
-                    deadlines.drop(key)
-        self.effects.extend(zip(repeat("set"), keys, values, strict=False))
+        self._apply_mst(keys, values)
+        self.effects.append(("mst", keys, values))
 
     def put(self, key: bytes, value: bytes, deadline_ms: int | None, event: str) -> None:
         """Make the value of a key this one, of whatever type (COPY, RENAME)."""
@@ -551,6 +540,21 @@ class Keyspace:
             self.deadlines.put(key, deadline_ms)
         elif key in self.deadlines:
             self.deadlines.drop(key)
+
+    def _apply_mst(self, keys: Sequence[bytes], values: Sequence[bytes]) -> None:
+        data = self.data
+        before = len(data)
+        data.update(zip(keys, values, strict=True))
+        new = len(data) - before
+        if new:  # a dict keeps its order: the new ones are the last
+            added = list(islice(reversed(data), new))
+            added.reverse()
+            self.order += added
+        deadlines = self.deadlines
+        if deadlines:
+            for key in keys:
+                if key in deadlines:
+                    deadlines.drop(key)
 
     def _apply_del(self, key: bytes) -> None:
         if self.data.pop(key, None) is not None:

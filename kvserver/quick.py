@@ -26,6 +26,7 @@ _CRLF: Final = b"\r\n"
 _COUNTS: Final = {b"*%d" % count: count for count in range(1, 64)}
 _HEADS: Final = [b"$%d" % size for size in range(4096)]
 _REPLY_HEADS: Final = [b"$%d\r\n" % size for size in range(4096)]
+_head_of: Final = _HEADS.__getitem__
 _NO_COUNT: Final = 1 << 30
 _GETS: Final = frozenset([b"GET", b"get"])
 _SETS: Final = frozenset([b"SET", b"set"])
@@ -51,7 +52,7 @@ def serve(session: Session, data: bytes, calls: dict[bytes, int]) -> bytes | Non
                 args = [name, key]
             else:
                 args = tokens[2::2]
-                if [_HEADS[len(arg)] for arg in args] != tokens[1:-1:2] or tokens[-1]:
+                if list(map(_head_of, map(len, args))) != tokens[1:-1:2] or tokens[-1]:
                     return None
                 name = args[0]
         except IndexError:
@@ -102,7 +103,7 @@ def _sizes_agree(heads: list[bytes], args: list[bytes]) -> bool:
     if heads.count(_HEADS[size]) == len(heads):
         return list(map(len, args)).count(size) == len(args)
     try:
-        return [_HEADS[len(arg)] for arg in args] == heads
+        return list(map(_head_of, map(len, args))) == heads
     except IndexError:
         return False
 

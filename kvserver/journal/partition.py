@@ -22,7 +22,8 @@ GLOBAL = PARTITIONS
 PARTS = PARTITIONS + 1
 
 _MASK = PARTITIONS - 1
-_KEYED = frozenset(["set", "del", "exp", "mrg", "app", b"set", b"del", b"exp", b"mrg", b"app"])
+_KEYED_NAMES = ("set", "del", "exp", "mrg", "app", "ovr")
+_KEYED = frozenset([*_KEYED_NAMES, *(name.encode() for name in _KEYED_NAMES)])
 _OF_ALL = frozenset(["src", "pat", b"src", b"pat"])
 _NO_DELTAS = b"\x90"
 
@@ -46,6 +47,11 @@ def distribute(effects: Sequence[Sequence[Any]], buckets: Buckets) -> None:
             bucket = buckets[crc32(effect[1]) & _MASK]
             if bucket is not None:
                 bucket.append(effect)
+        elif op in {"mst", b"mst"}:
+            for key, value in zip(*effect[1:], strict=True):
+                bucket = buckets[crc32(key) & _MASK]
+                if bucket is not None:
+                    bucket.append(["set", key, value])
         elif op in {"ing", b"ing"}:
             _distribute_ingest(effect, buckets)
         elif op in {"clr", b"clr"}:
