@@ -79,8 +79,9 @@ class Command:
             return self
         found = self.subcommands.get(args[1].decode("latin-1").lower())
         if found is None:
-            shown = args[1][:MAX_SHOWN_BYTES].decode("utf-8", "surrogateescape")
-            raise CommandError(f"ERR unknown subcommand '{shown}'. Try {self.name.upper()} HELP.")
+            raise CommandError(
+                f"ERR unknown subcommand '{shown(args[1])}'. Try {self.name.upper()} HELP."
+            )
         return found
 
     def wrong_arity(self, count: int) -> bool:
