@@ -63,9 +63,9 @@ class Timeline:
         bucket = self.buckets.get(time_ms // self.width_ms)
         if bucket is None:
             bucket = self.buckets[time_ms // self.width_ms] = Counter()
-            if len(self.buckets) > self.max_buckets:
+            while len(self.buckets) > self.max_buckets:
                 self._widen(self.width_ms * 2)
-                bucket = self.buckets[time_ms // self.width_ms]
+            bucket = self.buckets[time_ms // self.width_ms]
         bucket[level] += n
 
     def _widen(self, width_ms: int) -> None:

@@ -79,13 +79,16 @@ class Log:
     """Lines read so far."""
 
     def events(self) -> Iterator[Event | Rejected]:
-        """Yield the events in their order, and what could not be read; filters are applied."""
+        """Yield the events in their order, and what could not be read.
+
+        With filters, only the events that match: what cannot be read cannot match.
+        """
         offset = 0
         matches = self.filters.matches if self.filters else None
         for block in self.blocks:
             self.lines += block.count(b"\n") + (not block.endswith(b"\n"))
             for event in self.interpreter.events(block, offset):
-                if matches is None or not isinstance(event, Event) or matches(event):
+                if matches is None or (isinstance(event, Event) and matches(event)):
                     yield event
             offset += len(block)
 

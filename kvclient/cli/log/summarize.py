@@ -10,7 +10,7 @@ from typing import IO, TYPE_CHECKING, Any, Final
 
 import click
 
-from kvclient.cli._common import Settings, echo_json, pass_settings, shown, table
+from kvclient.cli._common import Settings, echo_json, fail, pass_settings, shown, table
 from kvclient.cli._reading import filter_options, format_options, reading_of
 from kvclient.cli.log._files import Problems
 
@@ -73,6 +73,8 @@ def summarize(
         raise click.BadParameter(
             f"{output}: a name ends in .csv, .json or .jsonl", param_hint="--output"
         )
+    if output is not None and not output.parent.is_dir():
+        fail(f"{output.parent}: no such directory")
     reading = reading_of(options)
     sink, report = MemorySink(), Report()
     trio.run(partial(run, paths, sink, reading, report=report))
@@ -81,13 +83,15 @@ def summarize(
         problems.add(str(problem))
     if report.interrupted:
         raise KeyboardInterrupt
+    if not report.lines:
+        problems.finish()  # nothing could be read: no file is better than an empty one
     rows = _rows(sink, threshold)
     if output is not None:
         from kvclient.files import whole_file
 
         with whole_file(output) as file:
             _WRITERS[output.suffix](file, rows)
-        click.echo(f"{len(rows):,} keys in {shown(str(output))}; {_books(report)}", err=True)
+        click.echo(f"{_keys(len(rows))} in {shown(str(output))}; {_books(report)}", err=True)
     elif settings.for_people:
         _draw(rows, report)
     else:
@@ -101,6 +105,10 @@ def _rows(sink: MemorySink, threshold: int) -> list[Row]:
     kept = [row for row in sink.summaries().items() if row[1].count >= threshold]
     kept.sort(key=lambda row: (-row[1].count, row[0]))
     return kept
+
+
+def _keys(n: int) -> str:
+    return f"{n:,} key{'s' if n != 1 else ''}"
 
 
 def _books(report: Report) -> str:
@@ -126,7 +134,7 @@ def _draw(rows: Sequence[Row], report: Report) -> None:
         drawn.append([key, summary.count, told["first"], told["last"], " ".join([*levels, *tags])])
     table(drawn, ["key", "events", "first", "last", "levels and tags"], right=("events",))
     if len(rows) > SHOWN_ROWS:
-        click.echo(f"… and {len(rows) - SHOWN_ROWS:,} keys more; --output FILE writes all")
+        click.echo(f"… and {_keys(len(rows) - SHOWN_ROWS)} more; --output FILE writes all")
     click.echo(_books(report), err=True)
 
 
