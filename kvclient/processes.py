@@ -6,7 +6,9 @@ reaches this program alone, which then decides in which order things stop.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
+import functools
 import os
 import re
 import selectors
@@ -24,6 +26,7 @@ __all__ = ["ChildFailed", "program", "running_server", "started"]
 
 READY_S: Final = 30.0
 STOP_S: Final = 10.0
+_ENDING: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _READY: Final = re.compile(r"\bready\b.*?(\d+\.\d+\.\d+\.\d+:\d+)")
 _ROOT: Final = Path(__file__).resolve().parent.parent
 
@@ -51,19 +54,39 @@ def started(
     command: list[str], *, stdout: int | IO[Any] | None = None, stderr: int | IO[Any] | None = None
 ) -> Iterator[subprocess.Popen[str]]:
     """Run a command; at the end of the block, whatever happened, it and its helpers are gone."""
-    process = subprocess.Popen(
-        command,
-        env=_environment(),
-        stdin=subprocess.DEVNULL,
-        stdout=stdout,
-        stderr=stderr,
-        text=True,
-        process_group=0,
-    )
-    try:
+    with contextlib.ExitStack() as stack:
+        with _signals_wait():
+            process = subprocess.Popen(
+                command,
+                env=_environment(),
+                stdin=subprocess.DEVNULL,
+                stdout=stdout,
+                stderr=stderr,
+                text=True,
+                process_group=0,
+            )
+            end = functools.partial(_end, process)
+            atexit.register(end)
+            stack.callback(atexit.unregister, end)
+            stack.callback(end)
         yield process
+
+
+@contextlib.contextmanager
+def _signals_wait() -> Iterator[None]:
+    """Let a signal that comes in this block act at its end.
+
+    A Ctrl-C between the start of a child and the note that it must be ended would leave it running.
+    """
+    came: list[int] = []
+    before = {number: signal.signal(number, lambda n, _: came.append(n)) for number in _ENDING}
+    try:
+        yield
     finally:
-        _end(process)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    for late in came:
+        signal.raise_signal(late)
 
 
 def _end(process: subprocess.Popen[str]) -> None:

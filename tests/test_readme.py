@@ -1,7 +1,7 @@
 """The README's examples do what the README shows, in its order, in one directory.
 
-A block marked ``console`` holds commands after ``$`` and what they print; ``…`` stands for anything.
-The set-up commands are in other blocks; CI runs them.
+A block marked ``console`` holds commands after ``$`` and what they print; ``…`` is anything. The
+set-up commands are in other blocks; CI runs them.
 """
 
 from __future__ import annotations

@@ -184,8 +184,6 @@ def _look_up_ms(client: Client, key: str) -> float:
 
 
 def _tell(console: Console, story: Story, client: Client) -> None:
-    from rich.padding import Padding
-
     from kvclient.cli._summary import events_of, summary_view
 
     assert story.ingest is not None
@@ -199,7 +197,10 @@ def _tell(console: Console, story: Story, client: Client) -> None:
     console.print()
     console.print(f"[bold]$ kvcli get {shown(story.key)}[/]")
     lines = events_of(client, summary)
-    console.print(Padding(summary_view(story.key, summary, lines), (0, 2)))
+    with console.capture() as captured:
+        console.print(summary_view(story.key, summary, lines))
+    for line in captured.get().splitlines():
+        click.echo(f"  {line.rstrip()}")
     console.print(
         f"[dim]  the same look-up {LOOK_UPS:,} times: {story.look_up_ms:.2f} ms in the middle[/]"
     )
