@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from parser.filters import Filters
     from parser.run import Reading
 
-__all__ = ["filter_options", "filters_of", "format_options", "reading_of"]
+__all__ = ["filter_options", "filters_of", "format_options", "reading_of", "workers_option"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -103,6 +103,18 @@ def filter_options(command: F) -> F:
     ):
         command = option(command)
     return command
+
+
+def workers_option(command: F) -> F:
+    """Add the option that says how many processes read."""
+    return click.option(
+        "--workers",
+        "--threads",
+        "workers",
+        type=click.IntRange(1, 256),
+        metavar="N",
+        help="Processes that read.  [default: one for each processor]",
+    )(command)
 
 
 def filters_of(options: dict[str, Any]) -> Filters:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import re
 import sys
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import IO, TYPE_CHECKING, Any, Final, TypeVar
+from typing import IO, TYPE_CHECKING, Any, Final
 
 import click
 
 from kvclient.cli._common import Settings, bytes_as_json, echo_json, fail, pass_settings, shown
+from kvclient.cli._reading import filter_options, format_options, reading_of, workers_option
 
 if TYPE_CHECKING:
     from kvclient.sink import StoreSink
@@ -25,9 +27,7 @@ if TYPE_CHECKING:
 else:
     _ParamType = click.ParamType  # older ones are not generic
 
-__all__ = ["DURATION", "ingest", "reading_options"]
-
-F = TypeVar("F", bound=Callable[..., Any])
+__all__ = ["DURATION", "ingest"]
 
 EXIT_INTERRUPTED: Final = 130
 
@@ -52,72 +52,11 @@ class _Duration(_ParamType):
 DURATION: Final = _Duration()
 
 
-def reading_options(command: F) -> F:
-    """Add the options that say how logs are read."""
-    for option in reversed(
-        [
-            click.option(
-                "--format",
-                "format_",
-                default="auto",
-                show_default=True,
-                metavar="NAME",
-                help="The format of the lines; see kvcli formats.",
-            ),
-            click.option(
-                "--layout",
-                "layouts",
-                multiple=True,
-                metavar="TEXT",
-                help="A format of your own: '<time:%H:%M:%S> <level> <content>'.",
-            ),
-            click.option(
-                "--key",
-                "keys",
-                multiple=True,
-                metavar="RULE",
-                help="What keys there are: 'content ~ req-<hex> -> request_{}'.",
-            ),
-            click.option(
-                "--regex", default="", metavar="REGEX", help="Instead of a layout: named groups."
-            ),
-            click.option(
-                "--time-format",
-                default="",
-                metavar="TEXT",
-                help="The %strptime text of a --regex's time.",
-            ),
-            click.option(
-                "--formats-file",
-                type=click.Path(exists=True, dir_okay=False),
-                metavar="FILE",
-                help="Formats of your own, as TOML.",
-            ),
-            click.option(
-                "--multiline",
-                type=click.Choice(["auto", "off"]),
-                default="auto",
-                show_default=True,
-                help="Join stack traces to the line before.",
-            ),
-            click.option(
-                "--tz", default="UTC", show_default=True, help="The zone of times that name none."
-            ),
-            click.option(
-                "--workers",
-                type=click.IntRange(1, 256),
-                metavar="N",
-                help="Processes that read.  [default: one for each processor]",
-            ),
-        ]
-    ):
-        command = option(command)
-    return command
-
-
 @click.command()
 @click.argument("paths", nargs=-1, required=True, metavar="PATH…")
-@reading_options
+@format_options
+@filter_options
+@workers_option
 @click.option("--follow", is_flag=True, help="Stay, and count lines as they are written.")
 @click.option(
     "--dead-letter",
@@ -149,7 +88,8 @@ def ingest(
 
     gz, bz2, xz and zst are read as they are. Every line is counted once: a run that was
     interrupted is resumed by running it again, and a log that was counted (renamed, copied,
-    compressed) is not counted twice.
+    compressed) is not counted twice. That holds for a run with filters too: the lines it leaves
+    out are skipped for good, as its books say.
     """
     import trio
 
@@ -158,7 +98,9 @@ def ingest(
 
     if follow and "-" in paths:
         raise click.UsageError("a pipe is followed anyway: leave --follow out")
-    how = _reading(reading, range_bytes)
+    how = reading_of(reading)
+    if range_bytes is not None:
+        how = dataclasses.replace(how, range_bytes=range_bytes)
     report = Report()
     sink = StoreSink(settings.address, retry_s=retry)
     with _letters(dead_letter) as on_commit:
@@ -168,34 +110,6 @@ def ingest(
         except* KeyboardInterrupt:
             report.interrupted = True
     _finish(report, settings)
-
-
-def _reading(options: dict[str, Any], range_bytes: int | None) -> Reading:
-    from parser.errors import ParserError
-    from parser.pipeline import RANGE_BYTES
-    from parser.run import Reading, recipes
-    from parser.times import zone_named
-
-    if (options["layouts"] or options["regex"]) and options["format_"] != "auto":
-        raise click.UsageError("give --format, or --layout, or --regex")
-    how = Reading(
-        format=options["format_"],
-        layouts=options["layouts"],
-        keys=options["keys"],
-        regex=options["regex"],
-        time_format=options["time_format"],
-        formats_file=options["formats_file"] or "",
-        multiline=options["multiline"] == "auto",
-        tz=options["tz"],
-        workers=options["workers"],
-        range_bytes=range_bytes or RANGE_BYTES,
-    )
-    try:
-        recipes(how, 0)
-        zone_named(how.tz)
-    except ParserError as error:
-        raise click.UsageError(str(error)) from error
-    return how
 
 
 async def _run(

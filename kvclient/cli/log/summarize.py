@@ -11,7 +11,7 @@ from typing import IO, TYPE_CHECKING, Any, Final
 import click
 
 from kvclient.cli._common import Settings, echo_json, fail, pass_settings, shown, table
-from kvclient.cli._reading import filter_options, format_options, reading_of
+from kvclient.cli._reading import filter_options, format_options, reading_of, workers_option
 from kvclient.cli.log._files import Problems
 
 if TYPE_CHECKING:
@@ -38,14 +38,7 @@ _SUFFIXES: Final = (".csv", ".json", ".jsonl")
 )
 @filter_options
 @format_options
-@click.option(
-    "--workers",
-    "--threads",
-    "workers",
-    type=click.IntRange(1, 256),
-    metavar="N",
-    help="Processes that read.  [default: one for each processor]",
-)
+@workers_option
 @pass_settings
 def summarize(
     settings: Settings,
