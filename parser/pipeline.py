@@ -136,8 +136,7 @@ class Pipeline:
         stdin_prefix: bytes = b"",
     ) -> None:
         self.report = report if report is not None else Report()
-        self.pids: set[int] = set()
-        """The producers that are running."""
+        self._slots: dict[int, deque[Task]] = {}
         self._lease_s = lease_s
         self._stdin_prefix = stdin_prefix
         self._tasks: deque[Task] = deque()
@@ -166,6 +165,11 @@ class Pipeline:
         self.workers = min(workers if workers is not None else processors(), max(len(tasks), 1))
         self._in_process = workers is None and work < small_bytes
         self._add_tasks(tasks)
+
+    @property
+    def producers(self) -> dict[int, list[Task]]:
+        """Process id of each producer that runs -> the tasks it has, the first one in work."""
+        return {pid: list(tasks) for pid, tasks in self._slots.items()}
 
     # ------------------------------------------------------------------------------------ running
 
@@ -268,7 +272,7 @@ class Pipeline:
                         held.append(task)
                         if producer is None:
                             producer = _Producer.start()
-                            self.pids.add(producer.process.pid)
+                            self._slots[producer.process.pid] = held
                         prefix = self._stdin_prefix if task.planned.input.kind == "stdin" else b""
                         await producer.send(task.message(), prefix)
                     if not held or producer is None:
@@ -293,7 +297,7 @@ class Pipeline:
                 self._bury(producer)
 
     def _bury(self, producer: _Producer) -> None:
-        self.pids.discard(producer.process.pid)
+        del self._slots[producer.process.pid]
         producer.kill()
 
     def _done(self, task: Task, message: dict[str, Any]) -> None:
