@@ -98,6 +98,7 @@ class Keyspace:
         "deadlines",
         "effects",
         "expired",
+        "expiry_lag_max_ms",
         "expiry_lag_ms",
         "hits",
         "ingests",
@@ -131,7 +132,8 @@ class Keyspace:
         self.misses = 0
         self.expired = 0
         self.expiry_lag_ms = 0
-        """By how much the last expired key was late."""
+        """By how much the last key that expired by itself was late."""
+        self.expiry_lag_max_ms = 0
         self.ingests = 0
         self.merged = 0
         self.bad_summaries = 0
@@ -175,11 +177,13 @@ class Keyspace:
         """Delete up to ``limit`` keys that are due; return how many were."""
         due = self.deadlines.due(self.now, limit)
         for key in due:
+            lag_ms = self.now - self.deadlines[key]
+            self.expiry_lag_max_ms = max(self.expiry_lag_max_ms, lag_ms)
+            self.expiry_lag_ms = lag_ms
             self._expire(key)
         return len(due)
 
     def _expire(self, key: bytes) -> None:
-        self.expiry_lag_ms = self.now - self.deadlines[key]
         self.expired += 1
         self._remove(key, "expired")
 
@@ -619,6 +623,11 @@ class Keyspace:
             if not old:
                 self._garbage.pop()
         return bool(self._garbage)
+
+    @property
+    def garbage_entries(self) -> int:
+        """Entries that ``clear`` left behind and that are not freed yet."""
+        return sum(map(len, self._garbage))
 
     def dump(self) -> Iterator[list[Any]]:
         """Yield the shortest effects that make an equal keyspace: summaries folded, one each.

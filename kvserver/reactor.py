@@ -251,13 +251,15 @@ class Reactor:
                 name = serve(session, data, calls)
                 if name is not None:
                     served.append((connection, data))
+                    if began:
+                        self._sample(name, data, perf_counter_ns() - began)
+                        began = 0
                     if session.pending is not None:
                         self._want(connection, connection.events & ~READ)
                     continue
             self._read_generally(connection, data)
-        if received:
-            engine.stats.net_in_bytes += received
-            self._sample(began)
+            began = 0
+        engine.stats.net_in_bytes += received
         if engine.suspended:
             self._advance_suspended()
         if self._expiry_behind:
@@ -278,8 +280,10 @@ class Reactor:
         if connection.session.authenticated and reader.limited:
             reader.limited = False
 
-    def _sample(self, began_ns: int) -> None:
-        """Note what a command of this turn took, for the percentiles: reading and running it."""
+    def _sample(self, name: bytes, data: bytes, ns: int) -> None:
+        """Note what the first client of a turn took, receiving included, for the percentiles."""
+        n = data.count(b"\r\n*") + 1
+        self.engine.stats.sampled(name.decode("ascii", "replace").lower(), ns // n, n)
 
     def execute(self, session: Session, commands: list[list[bytes]]) -> None:
         """Run commands of one client; the replies are in ``session.out``."""
@@ -410,6 +414,7 @@ class Reactor:
 
     def send_replies(self) -> None:
         """Send what this turn produced; its effects are where the policy wants them."""
+        leaving = 0
         for connection, _ in self._served:
             out = connection.session.out
             if out:
@@ -425,9 +430,11 @@ class Reactor:
                 except OSError:
                     self.close(connection)
                     continue
+                leaving += sent
                 if sent != len(data):
                     self._keep(connection, memoryview(data)[sent:])
         self._served.clear()
+        self.engine.stats.net_out_bytes += leaving
         dirty = self.engine.dirty
         while dirty:
             session, _ = dirty.popitem()
@@ -501,6 +508,7 @@ class Reactor:
                 self.close(connection)
                 return
             connection.unsent_bytes -= sent
+            self.engine.stats.net_out_bytes += sent
             if sent < len(unsent[0]):
                 unsent[0] = memoryview(unsent[0])[sent:]
             else:

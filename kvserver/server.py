@@ -29,7 +29,7 @@ import trio
 from kvserver.engine import Engine
 from kvserver.errors import CommandError, ConfigError, JournalFailedError, KvserverError
 from kvserver.journal.manager import CompactionManager
-from kvserver.journal.recovery import Recovery, open_directory
+from kvserver.journal.recovery import Recovery, open_directory, recovery_mode
 from kvserver.journal.service import JournalService
 from kvserver.reactor import Connection, Reactor
 
@@ -130,7 +130,8 @@ class Server:
         engine, config = self.engine, self.config
         engine.gate("loading", _refuse_while_loading)
         began = time.monotonic()
-        recovery = Recovery(open_directory(config.data_dir, create=True))
+        directory = open_directory(config.data_dir, create=True)
+        recovery = Recovery(directory, mode=recovery_mode(config.log_recovery))
         try:
             said = began
             for done, total in recovery.replay(engine.keyspace.apply_many):
@@ -196,6 +197,7 @@ class Server:
                 if config.client_timeout_s or config.request_timeout_s:
                     reactor.close_idle(lambda each: overdue(each, config, now))  # noqa: B023 - at once
                 engine.stats.forget_unknown(engine.registry)
+                engine.stats.look_at_rate()
             await trio.sleep(TICK_S if engine.keyspace.deadlines else IDLE_TICK_S)
 
     async def _finish(self) -> int:

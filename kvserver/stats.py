@@ -6,6 +6,7 @@ one. Latencies are kept in buckets of powers of two of nanoseconds, half a step 
 
 from __future__ import annotations
 
+import secrets
 import time
 from collections import deque
 from typing import TYPE_CHECKING, Any, Final
@@ -89,6 +90,9 @@ class Stats:
 
     def __init__(self) -> None:
         self.started = time.time()
+        self.run_id = secrets.token_hex(20)
+        self.commands_per_s = 0
+        self._commands_before = (time.monotonic(), 0)
         self.started_monotonic = time.monotonic()
         self.calls: dict[bytes, int] = {}
         """Name as sent -> calls; ``by_command`` adds the spellings up."""
@@ -163,6 +167,15 @@ class Stats:
             if name in known:
                 summed[name] = summed.get(name, 0) + n
         return summed
+
+    def look_at_rate(self) -> None:
+        """Work out commands a second; called ten times a second, looks every second."""
+        then_s, before = self._commands_before
+        now_s = time.monotonic()
+        if now_s - then_s >= 1:
+            commands = self.commands
+            self.commands_per_s = max(0, int((commands - before) / (now_s - then_s)))
+            self._commands_before = (now_s, commands)
 
     def forget_unknown(self, known: Any) -> None:
         """Count spellings that are no command as one, so that garbage does not pile up."""

@@ -58,6 +58,7 @@ FAMILIES: Final = (
     "objects",
     "diagnosis",
     "summaries",
+    "info",
     "find",
 )
 
