@@ -19,7 +19,7 @@ from typing import Any, Final
 
 import click
 
-from kvserver.config import FSYNC_POLICIES, MAXMEMORY_POLICIES, Config
+from kvserver.config import FSYNC_POLICIES, LOG_RECOVERY_MODES, MAXMEMORY_POLICIES, Config
 
 __all__ = ["cli", "main"]
 
@@ -108,7 +108,11 @@ def _bytes_option(name: str, help_: str) -> _Decorator:
 @_option("--unprotected", "Let everybody in, on any address, without a password.", is_flag=True)
 @_option("--tls-cert", "Certificate chain for TLS (PEM).")
 @_option("--tls-key", "Private key for TLS (PEM).")
-@_option("--tls-port", "Port for TLS; 0 takes a free one.", type=click.IntRange(0, 65535))
+@_option(
+    "--tls-port",
+    "Port for TLS beside the plain one; 0: --port itself speaks TLS, and nothing is plain.",
+    type=click.IntRange(0, 65535),
+)
 @_option("--tls-ca-cert", "Ask clients for a certificate signed by these (PEM).")
 @_option("--max-clients", "Clients served at once.", type=click.IntRange(1))
 @_option("--max-args", "Arguments of one command.", type=click.IntRange(1))
@@ -137,6 +141,11 @@ def _bytes_option(name: str, help_: str) -> _Decorator:
 )
 @_option("--notify-keyspace-events", "Events to publish, in Redis's letters (for example KEA).")
 @_option("--max-patterns", "Patterns of log lines to remember.", type=click.IntRange(1))
+@_option(
+    "--log-recovery",
+    "Cut a torn tail (tail), refuse it (strict), or also go on without damaged records (salvage).",
+    type=click.Choice(LOG_RECOVERY_MODES),
+)
 @_bytes_option("--segment", "Size of one file of the journal.")
 @_bytes_option("--compaction-min", "Do not compact a smaller journal.")
 @_option(

@@ -77,6 +77,8 @@ class Engine:
         """The open journal; None in tests, and while loading."""
         self.loading: str = ""
         """What to tell clients that come before everything is replayed; empty when it is."""
+        self.nudge: Callable[[], None] = lambda: None
+        """Let whoever advances suspended commands know that there is one; safe to call often."""
         self.shutdown_requested: Callable[[], None] | None = None
         """Ends the server; set by whoever can."""
         self.last_compaction_s = 0.0
@@ -149,6 +151,7 @@ class Engine:
         for session in [s for s, wake_at_s in self.sleeping.items() if wake_at_s <= now_s]:
             del self.sleeping[session]
             self.suspended[session] = None
+            self.nudge()
 
     def internal_error(self, session: Session, error: BaseException) -> bytes:
         """Log and count what must not happen; return the reply for whoever met it."""

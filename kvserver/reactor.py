@@ -113,6 +113,11 @@ class Reactor:
         self.connections: dict[int, Connection] = {}
         self._listeners: dict[int, socket.socket] = {}
         self._poller = new_poller()
+        self._nudged, self._nudging = socket.socketpair()
+        for end in (self._nudged, self._nudging):
+            end.setblocking(False)
+        self._poller.register(self._nudged.fileno(), READ)
+        engine.nudge = self.nudge
         self._served: list[tuple[Connection, list[list[bytes]] | bytes]] = []
         """Whom this turn served, and with which commands (as bytes, when they went quickly)."""
         self._stopping = False
@@ -128,6 +133,11 @@ class Reactor:
         sock.setblocking(False)
         self._listeners[sock.fileno()] = sock
         self._poller.register(sock.fileno(), READ)
+
+    def nudge(self) -> None:
+        """End the wait for sockets: there is a suspended command to go on with."""
+        with contextlib.suppress(BlockingIOError):
+            self._nudging.send(b"!")
 
     def stop_listening(self) -> None:
         """Close the listening sockets; clients that are here stay."""
@@ -226,6 +236,8 @@ class Reactor:
             if connection is None:
                 if fd in self._listeners:
                     self._accept(self._listeners[fd])
+                elif fd == self._nudged.fileno():
+                    self._nudged.recv(RECV_BYTES)
                 continue
             if events != READ:
                 if events & WRITE:
@@ -587,6 +599,9 @@ class Reactor:
         for connection in list(self.connections.values()):
             self.close(connection)
         self._poller.close()
+        self._nudged.close()
+        self._nudging.close()
+        self.engine.nudge = lambda: None
 
 
 def misconf(reason: str) -> bytes:

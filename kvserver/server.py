@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from kvserver.config import Config
     from kvserver.journal.writer import Journal
     from kvserver.session import Session
+    from kvserver.tls import TlsServer
 
 __all__ = ["EXIT_DEVICE_FAILED", "Server", "serve"]
 
@@ -60,6 +61,7 @@ class Server:
         self.config = config
         self.engine = Engine(config)
         self.reactor = Reactor(self.engine)
+        self.tls: TlsServer | None = None
         self.journal: Journal | None = None
         self.port = 0
         self._stop = trio.Event()
@@ -83,6 +85,8 @@ class Server:
             self.reactor.listen(sock)
         status = 0
         async with trio.open_nursery() as nursery:
+            if self.tls is not None:
+                nursery.start_soon(self.tls.run)
             nursery.start_soon(self._watch_signals)
             nursery.start_soon(self.reactor.run)
             status = await self._live(nursery)
@@ -108,22 +112,40 @@ class Server:
 
     def _bind(self) -> Iterator[socket.socket]:
         config = self.config
+        if config.tls_cert:
+            from kvserver.tls import TlsServer
+
+            if config.tls_port:
+                yield self._bind_main()
+                encrypted = self._bind_port(config.tls_port)
+            else:
+                encrypted = self._bind_main()
+            config.tls_port = encrypted.getsockname()[1]
+            self.tls = TlsServer(self.engine, self.reactor, encrypted)
+        else:
+            yield self._bind_main()
+        if config.unix_socket:
+            yield bind_unix(config.unix_socket)
+
+    def _bind_main(self) -> socket.socket:
+        sock = self._bind_port(self.config.port)
+        self.port = self.config.port = sock.getsockname()[1]
+        return sock
+
+    def _bind_port(self, port: int) -> socket.socket:
+        config = self.config
         family = socket.AF_INET6 if ":" in config.host else socket.AF_INET
         sock = socket.socket(family, socket.SOCK_STREAM)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            sock.bind((config.host, config.port))
+            sock.bind((config.host, port))
             sock.listen(BACKLOG)
         except OSError as error:
             sock.close()
             raise ConfigError(
-                f"cannot listen on {config.host}:{config.port}: {error.strerror or error}"
+                f"cannot listen on {config.host}:{port}: {error.strerror or error}"
             ) from error
-        self.port = sock.getsockname()[1]
-        config.port = self.port
-        yield sock
-        if config.unix_socket:
-            yield bind_unix(config.unix_socket)
+        return sock
 
     async def _recover(self) -> JournalService | None:
         """Replay the journal; None when somebody stopped the server meanwhile."""
@@ -203,6 +225,8 @@ class Server:
     async def _finish(self) -> int:
         """Stop in good order; return the exit status."""
         self.reactor.stop_listening()
+        if self.tls is not None:
+            self.tls.stop()
         status = 0
         with trio.CancelScope(shield=True):
             async with trio.open_nursery() as nursery:
