@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-__all__ = ["FSYNC_POLICIES", "MAXMEMORY_POLICIES", "Config"]
+__all__ = ["FSYNC_POLICIES", "LOG_RECOVERY_MODES", "MAXMEMORY_POLICIES", "Config"]
 
 FSYNC_POLICIES: Final = ("always", "everysec", "no")
+LOG_RECOVERY_MODES: Final = ("tail", "strict", "salvage")
 MAXMEMORY_POLICIES: Final = ("noeviction", "allkeys-lru", "volatile-lru", "volatile-ttl")
 
 _KIB: Final = 1024
@@ -24,6 +25,8 @@ class Config:
     unix_socket: str = ""
     data_dir: Path = Path("kvdata")
     fsync: str = "everysec"
+    log_recovery: str = "tail"
+    """Strict refuses a journal that ends in a tear; salvage takes what can be read of damage."""
     password: str = ""
     unprotected: bool = False
     tls_cert: str = ""

@@ -12,7 +12,8 @@ There may be two open files: the writer prepares the next one ahead of time. Whe
 torn, what the newer holds came later than the tear and was not yet synced either; it is set aside
 as torn too.
 
-``mode="strict"`` refuses a tear as well. Recovery changes the directory only by steps that leave it
+``mode="strict"`` refuses a tear as well; ``mode="salvage"`` first replaces a damaged journal by
+what can be read of it (see `repair`). Recovery changes the directory only by steps that leave it
 recoverable at every point, so it may crash and be repeated.
 """
 
@@ -25,7 +26,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
 from kvserver.errors import DamageError, DirectoryError, JournalError, RecordError
 from kvserver.journal import manifest as manifests
@@ -41,7 +42,8 @@ log = logging.getLogger("kvserver.journal")
 
 ApplyMany = Callable[[list[list[Any]]], Any]
 """`Keyspace.apply_many`, or anything that takes the effects of one record."""
-Mode = Literal["tail", "strict"]
+Mode = Literal["tail", "strict", "salvage"]
+MODES: tuple[str, ...] = get_args(Mode)
 SLICE_S = 0.008
 """How long replay runs before it lets the caller do something else."""
 TORN_KEPT_BYTES = 64 << 20
@@ -120,14 +122,16 @@ class Recovery:
         DamageError: the manifest is damaged.
     """
 
-    def __init__(self, fs: FileSystem, *, mode: Mode = "tail"):
+    def __init__(self, fs: FileSystem, *, mode: Mode = "tail", lock: bool = True):
         self.fs = fs
         self.mode: Mode = mode
         self.report = RecoveryReport()
-        self._lock: Lock | None = take_lock(fs)
+        self._lock: Lock | None = take_lock(fs) if lock else None
         self._scanned: list[Scanned] = []
         self._done = False
         try:
+            if mode == "salvage":
+                _salvage_if_damaged(fs)
             self._names = set(fs.names())
             found = manifests.load(fs)
             if found is None:
@@ -391,6 +395,26 @@ def recover(
         return recovery.open(**options), recovery.report
     finally:
         recovery.abandon()
+
+
+def recovery_mode(name: str) -> Mode:
+    """Return the mode of that name."""
+    for mode in get_args(Mode):
+        if mode == name:
+            return cast("Mode", mode)
+    raise ValueError(f"recovery mode must be one of {', '.join(MODES)}")
+
+
+def _salvage_if_damaged(fs: FileSystem) -> None:
+    """Replace a damaged journal by what can be read of it; reads everything twice."""
+    from kvserver.journal.repair import salvage_in_place
+
+    try:
+        for _ in Recovery(fs, lock=False).replay(lambda _effects: None):
+            pass
+    except DamageError as error:
+        log.error("%s; keeping what can be read", error)  # noqa: TRY400 - one line is enough
+        salvage_in_place(fs)
 
 
 def open_directory(path: Path, *, create: bool = False) -> RealFileSystem:

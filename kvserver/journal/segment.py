@@ -170,6 +170,17 @@ class SegmentReader:
 
 def read_footer(file: File, file_id: int, sequence: int) -> Footer | None:
     """Return the footer of a closed file without reading the records before it."""
+    found = _footer_at_end(file, file_id)
+    return found[1] if found is not None and found[0] == sequence else None
+
+
+def last_footer(file: File, file_id: int) -> Footer | None:
+    """Return the footer that a file ends with, whatever its sequence number."""
+    found = _footer_at_end(file, file_id)
+    return None if found is None else found[1]
+
+
+def _footer_at_end(file: File, file_id: int) -> tuple[int, Footer] | None:
     size = file.size()
     tail = min(size, CHUNK_BYTES)
     data = file.read(size - tail, tail)
@@ -178,14 +189,25 @@ def read_footer(file: File, file_id: int, sequence: int) -> Footer | None:
         if at + HEADER_BYTES <= len(data):
             header = decode_header(data, at, seed_of(file_id))
             body = data[at + HEADER_BYTES :]
-            if (
-                header is not None
-                and header.sequence == sequence
-                and header.length == len(body)
-                and header.body_crc == crc32(body)
-            ):
-                return decode_footer(body)
+            if header is not None and header.length == len(body) and header.body_crc == crc32(body):
+                return header.sequence, decode_footer(body)
         at = data.rfind(FOOTER_MAGIC, 0, at)
+    return None
+
+
+def next_record(file: File, file_id: int, offset: int, size: int) -> tuple[int, int] | None:
+    """Return offset and sequence number of the first whole record from ``offset`` on."""
+    seed = seed_of(file_id)
+    data = file.read(offset, size - offset)
+    at = data.find(MAGIC)
+    while at >= 0:
+        if at + HEADER_BYTES <= len(data):
+            header = decode_header(data, at, seed)
+            if header is not None:
+                body = data[at + HEADER_BYTES : at + HEADER_BYTES + header.length]
+                if len(body) == header.length and crc32(body) == header.body_crc:
+                    return offset + at, header.sequence
+        at = data.find(MAGIC, at + 1)
     return None
 
 
