@@ -85,7 +85,12 @@ class RequestReader:
         try:
             _reader.feed(data)
             commands: list[Any] = list(iter(_reader.gets, False))
-            if _reader.has_data():
+            # A chunk that ends behind a whole argument leaves the reader in the middle of an array
+            # with its buffer empty; then the sizes of the commands do not add up to the chunk's.
+            if _reader.has_data() or (
+                data.count(b"*") != len(commands)
+                and sum(map(_canonical_size, commands)) != len(data)
+            ):
                 _reader = hiredis.Reader()
                 if not self._plain(data, commands):
                     return None
