@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -100,8 +101,13 @@ async def test_under_always_commit_returns_only_after_the_sync() -> None:
 
 @pytest.mark.trio
 async def test_everysec_syncs_within_its_window_whatever_is_written(
-    autojump_clock: trio.testing.MockClock,
+    autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    async def at_once(work: Callable[[], None]) -> None:
+        work()
+
+    # a thread takes real time, of which a clock that jumps knows nothing
+    monkeypatch.setattr(trio.to_thread, "run_sync", at_once)
     disk = MemoryDisk()
     journal, _ = opened(disk, fsync="everysec", now_s=autojump_clock.current_time)
     service = JournalService(journal)
