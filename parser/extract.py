@@ -114,7 +114,13 @@ def engine_for(
 
     `year_hint_ms` is the modification time of the file: year-less times do not lie after it.
     """
+    if expected_bytes >= SMALL_BYTES and fmt.kind == "layout":
+        from parser.kernel import Kernel, UnsupportedFormatError
+
+        try:
+            return Kernel(fmt, multiline=multiline, tz=tz, year_hint_ms=year_hint_ms)
+        except UnsupportedFormatError:
+            pass
     from parser.interpreter import Interpreter
 
-    del expected_bytes  # the interpreter is the only engine so far
     return Interpreter(fmt, multiline=multiline, tz=tz, year_hint_ms=year_hint_ms)

@@ -57,6 +57,7 @@ _YEAR_SLACK_MS: Final = _DAY_MS
 """How far a year-less time may lie after the file's modification: clocks and zones differ."""
 
 _TWO: Final = r"(?:[0-9]{2}|[0-9](?![0-9]))"
+_ZONE: Final = r"(?:Z|[+-][0-9]{2}(?::?[0-9]{2}|(?!:?[0-9]{2})))"
 _DIRECTIVES: Final[Mapping[str, str]] = {
     "Y": r"[0-9]{4}", "y": r"[0-9]{2}", "j": r"[0-9]{3}",
     "m": _TWO, "d": _TWO, "H": _TWO, "I": _TWO, "M": _TWO, "S": _TWO,
@@ -64,12 +65,12 @@ _DIRECTIVES: Final[Mapping[str, str]] = {
     "B": "(?i:" + "|".join(sorted(_LONG_MONTHS, key=len, reverse=True)) + ")",
     "a": r"[A-Za-z]++", "p": r"(?i:am|pm)",
     "f": r"[0-9]{1,9}(?![0-9])",
-    "z": r"(?:Z|[+-][0-9]{2}(?::?[0-9]{2})?)",
+    "z": _ZONE,
     "Z": r"[A-Za-z]++",
     "s": r"[0-9]{1,12}(?![0-9])", "Q": r"[0-9]{1,15}(?![0-9])",
     "T?": r"[T ]",  # of iso only
-    "f?": r"(?:[.,][0-9]{1,9}(?![0-9]))?",
-    "z?": r"(?:Z|[+-][0-9]{2}(?::?[0-9]{2})?)?",
+    "f?": r"(?:[.,][0-9]{1,9}(?![0-9])|(?![.,][0-9]{1,9}(?![0-9])))",
+    "z?": rf"(?:{_ZONE}|(?!Z|[+-][0-9]{{2}}))",
 }  # fmt: skip
 _SAME: Final = {"e": "d", "k": "H", "h": "b", "A": "a", "L": "f"}
 _WHOLE: Final = {"D": "%m/%d/%y", "F": "%Y-%m-%d", "T": "%H:%M:%S", "R": "%H:%M"}

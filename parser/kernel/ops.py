@@ -1,0 +1,332 @@
+"""The few machine operations the compiled code is made of, over addresses and 64-bit integers.
+
+Everything is a signed 64-bit integer: an address, a position, a set of 64 flags. ``add``, ``mul`` and
+the shifts wrap around as registers do; ``shr`` shifts zeros in. Loads and stores need no alignment.
+
+With numba's JIT off (``NUMBA_DISABLE_JIT=1``) every operation has a plain twin that also refuses any
+address outside the memory that was registered, so the tests can see a stray access.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Final
+
+import numba
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
+
+__all__ = [
+    "JIT",
+    "add",
+    "bswap",
+    "compiled",
+    "ctz",
+    "find_code",
+    "ld8",
+    "ld16",
+    "ld32",
+    "ld64",
+    "make_classifier",
+    "mul",
+    "prefetch",
+    "registered",
+    "shl",
+    "shr",
+    "st8",
+    "st32",
+    "st64",
+    "ult",
+]
+
+JIT: Final = not numba.config.DISABLE_JIT
+
+Class = Sequence[tuple[int, int]]
+"""A class of bytes as ranges, both ends included."""
+
+_I1, _I8, _I64 = ir.IntType(1), ir.IntType(8), ir.IntType(64)
+_BLOCK: Final = 64
+
+
+def compiled(function: Callable[..., Any]) -> Any:
+    """Compile a helper; LLVM decides whether it is inlined."""
+    return numba.njit(nogil=True, error_model="numpy", no_cfunc_wrapper=True)(function)
+
+
+# ------------------------------------------------------------------------------ memory, plain twin
+
+_MASK: Final = (1 << 64) - 1
+_memory: dict[int, tuple[int, Any]] = {}
+
+
+@contextmanager
+def registered(*arrays: Any) -> Iterator[None]:
+    """Allow access to the memory of these arrays while JIT is off; costs nothing when it is on."""
+    if JIT:
+        yield
+        return
+    before = dict(_memory)
+    for array in arrays:
+        flat = array.reshape(-1).view(np.uint8)
+        _memory[flat.ctypes.data] = (flat.ctypes.data + flat.size, flat)
+    try:
+        yield
+    finally:
+        _memory.clear()
+        _memory.update(before)
+
+
+def _at(address: int, size: int) -> tuple[Any, int]:
+    for start, (end, array) in _memory.items():
+        if start <= address and address + size <= end:
+            return array, address - start
+    raise IndexError(f"{size} bytes at {address:#x} are not ours")
+
+
+def _signed(value: int) -> int:
+    value &= _MASK
+    return value - (1 << 64) if value >> 63 else value
+
+
+def _plain_load(size: int) -> Callable[[int], int]:
+    def load(address: int) -> int:
+        array, at = _at(address, size)
+        value = int.from_bytes(array[at : at + size].tobytes(), "little")
+        return _signed(value) if size == 8 else value
+
+    return load
+
+
+def _plain_store(size: int) -> Callable[[int, int], None]:
+    def store(address: int, value: int) -> None:
+        array, at = _at(address, size)
+        data = (value & ((1 << 8 * size) - 1)).to_bytes(size, "little")
+        array[at : at + size] = np.frombuffer(data, np.uint8)
+
+    return store
+
+
+def _plain_find_code(address: int, code: int) -> int:
+    return sum((ld32(address + 4 * at) == code) << at for at in range(8))
+
+
+def _plain_ctz(value: int) -> int:
+    return 64 if value == 0 else (value & -value).bit_length() - 1
+
+
+# ---------------------------------------------------------------------------------- as LLVM code
+
+
+def _pointer(builder: Any, address: Any, kind: Any) -> Any:
+    return builder.inttoptr(address, kind.as_pointer())
+
+
+def _load(bits: int) -> Any:
+    kind = ir.IntType(bits)
+
+    @intrinsic
+    def load(typingctx: Any, address: Any) -> Any:  # noqa: ARG001  # numba asks for these names
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:  # noqa: ARG001
+            value = builder.load(_pointer(builder, args[0], kind), align=1)
+            return value if bits == 64 else builder.zext(value, _I64)
+
+        return types.int64(types.int64), codegen
+
+    return load
+
+
+def _store(bits: int) -> Any:
+    kind = ir.IntType(bits)
+
+    @intrinsic
+    def store(typingctx: Any, address: Any, value: Any) -> Any:  # noqa: ARG001
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:  # noqa: ARG001
+            value = args[1] if bits == 64 else builder.trunc(args[1], kind)
+            builder.store(value, _pointer(builder, args[0], kind), align=1)
+            return context.get_dummy_value()
+
+        return types.void(types.int64, types.int64), codegen
+
+    return store
+
+
+def _pair(build: Callable[[Any, Any, Any], Any], result: Any = types.int64) -> Any:
+    """An operation of two integers."""
+
+    @intrinsic
+    def operation(typingctx: Any, a: Any, b: Any) -> Any:  # noqa: ARG001
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:  # noqa: ARG001
+            return build(builder, args[0], args[1])
+
+        return result(types.int64, types.int64), codegen
+
+    return operation
+
+
+def _single(build: Callable[[Any, Any], Any]) -> Any:
+    """An operation of one integer."""
+
+    @intrinsic
+    def operation(typingctx: Any, a: Any) -> Any:  # noqa: ARG001
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:  # noqa: ARG001
+            return build(builder, args[0])
+
+        return types.int64(types.int64), codegen
+
+    return operation
+
+
+def _prefetch() -> Any:
+    @intrinsic
+    def operation(typingctx: Any, address: Any) -> Any:  # noqa: ARG001
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:  # noqa: ARG001
+            i32 = ir.IntType(32)
+            pointer = _I8.as_pointer()
+            kind = ir.FunctionType(ir.VoidType(), [pointer, i32, i32, i32])
+            function = builder.module.declare_intrinsic("llvm.prefetch", [pointer], kind)
+            flags = [ir.Constant(i32, flag) for flag in (0, 3, 1)]
+            builder.call(function, [_pointer(builder, args[0], _I8), *flags])
+            return context.get_dummy_value()
+
+        return types.void(types.int64), codegen
+
+    return operation
+
+
+def _find_code() -> Any:
+    """Which of eight 32-bit numbers at an address are the code, as eight flags."""
+    kind = ir.VectorType(ir.IntType(32), 8)
+
+    def build(builder: Any, address: Any, code: Any) -> Any:
+        held = builder.load(_pointer(builder, address, kind), align=4)
+        narrow = builder.trunc(code, ir.IntType(32))
+        wanted = ir.Constant(kind, ir.Undefined)
+        for lane in range(8):
+            wanted = builder.insert_element(wanted, narrow, ir.Constant(ir.IntType(32), lane))
+        same = builder.icmp_unsigned("==", held, wanted)
+        return builder.zext(builder.bitcast(same, ir.IntType(8)), _I64)
+
+    return _pair(build)
+
+
+if JIT:
+    ld8, ld16, ld32, ld64 = _load(8), _load(16), _load(32), _load(64)
+    st8, st32, st64 = _store(8), _store(32), _store(64)
+    add = _pair(lambda b, x, y: b.add(x, y))
+    mul = _pair(lambda b, x, y: b.mul(x, y))
+    shl = _pair(lambda b, x, y: b.shl(x, y))
+    shr = _pair(lambda b, x, y: b.lshr(x, y))
+    ult = _pair(lambda b, x, y: b.zext(b.icmp_unsigned("<", x, y), _I64))
+    ctz = _single(lambda b, x: b.cttz(x, ir.Constant(_I1, 0)))
+    bswap = _single(lambda b, x: b.bswap(x))
+    find_code = _find_code()
+    prefetch = _prefetch()
+else:
+    ld8, ld16, ld32, ld64 = (_plain_load(size) for size in (1, 2, 4, 8))
+    st8, st32, st64 = (_plain_store(size) for size in (1, 4, 8))
+
+    def add(x: int, y: int) -> int:
+        """The sum, wrapped around."""
+        return _signed(x + y)
+
+    def mul(x: int, y: int) -> int:
+        """The product, wrapped around."""
+        return _signed(x * y)
+
+    def shl(x: int, y: int) -> int:
+        """Shift towards later bytes."""
+        assert 0 <= y < 64
+        return _signed(x << y)
+
+    def shr(x: int, y: int) -> int:
+        """Shift towards earlier bytes, zeros in."""
+        assert 0 <= y < 64
+        return _signed((x & _MASK) >> y)
+
+    def ult(x: int, y: int) -> int:
+        """1 when x is less than y, both without sign."""
+        return int((x & _MASK) < (y & _MASK))
+
+    def bswap(x: int) -> int:
+        """The bytes in the other order."""
+        return int.from_bytes((x & _MASK).to_bytes(8, "little"), "big", signed=True)
+
+    def prefetch(address: int) -> None:
+        """Say that an address is needed soon."""
+
+    ctz, find_code = _plain_ctz, _plain_find_code
+
+
+# ------------------------------------------------------------------------------------- bitmaps
+
+
+def make_classifier(classes: Sequence[Class], literals: Sequence[bytes]) -> Any:
+    """Return ``classify(source, into, stride)``: bitmaps of one block of 64 bytes.
+
+    Bit n of bitmap k (at ``into + k * stride``) says whether byte n is of class k, or, after the
+    classes, whether literal k begins at byte n. Reads up to three bytes behind the block.
+    """
+    if not JIT:
+        return _plain_classifier(classes, literals)
+    vector = ir.VectorType(_I8, _BLOCK)
+
+    def splat(value: int) -> Any:
+        return ir.Constant(vector, [value] * _BLOCK)
+
+    def member(builder: Any, block: Any, ranges: Class) -> Any:
+        found = None
+        for low, high in ranges:
+            if low == high:
+                one = builder.icmp_unsigned("==", block, splat(low))
+            else:
+                moved = builder.sub(block, splat(low)) if low else block
+                one = builder.icmp_unsigned("<", moved, splat(high - low + 1))
+            found = one if found is None else builder.or_(found, one)
+        return found
+
+    @intrinsic
+    def classify(typingctx: Any, source: Any, into: Any, stride: Any) -> Any:  # noqa: ARG001
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:  # noqa: ARG001
+            source, into, stride = args
+            shifted = [
+                builder.load(
+                    _pointer(builder, builder.add(source, ir.Constant(_I64, at)), vector), align=1
+                )
+                for at in range(max((min(len(text), 4) for text in literals), default=1))
+            ]
+            found = [member(builder, shifted[0], ranges) for ranges in classes]
+            for text in literals:
+                here = None
+                for at, byte in enumerate(text[:4]):
+                    one = builder.icmp_unsigned("==", shifted[at], splat(byte))
+                    here = one if here is None else builder.and_(here, one)
+                found.append(here)
+            for at, flags in enumerate(found):
+                offset = builder.mul(stride, ir.Constant(_I64, at))
+                place = _pointer(builder, builder.add(into, offset), _I64)
+                builder.store(builder.bitcast(flags, _I64), place, align=8)
+            return context.get_dummy_value()
+
+        return types.void(types.int64, types.int64, types.int64), codegen
+
+    return classify
+
+
+def _plain_classifier(classes: Sequence[Class], literals: Sequence[bytes]) -> Any:
+    def classify(source: int, into: int, stride: int) -> None:
+        array, at = _at(source, _BLOCK)
+        block = array[at : at + _BLOCK + 3].tobytes()
+        for number, ranges in enumerate(classes):
+            bits = sum(
+                any(low <= byte <= high for low, high in ranges) << place
+                for place, byte in enumerate(block[:_BLOCK])
+            )
+            st64(into + number * stride, bits)
+        for number, text in enumerate(literals, len(classes)):
+            bits = sum(block.startswith(text[:4], place) << place for place in range(_BLOCK))
+            st64(into + number * stride, bits)
+
+    return classify

@@ -1,0 +1,408 @@
+"""The tables of a kernel: words, kinds and keys, found by hash and told apart by their bytes."""
+
+from __future__ import annotations
+
+from parser.kernel.memory import (
+    ARENA,
+    ARENA_MAX,
+    ARENA_USED,
+    DONE,
+    EVENT,
+    EVENT_EXAMPLE,
+    EVENT_EXAMPLE_SIZE,
+    EVENT_FIRST,
+    EVENT_KIND,
+    EVENT_LAST,
+    EVENT_OFFSET,
+    GROUPS,
+    GROW_ARENA,
+    GROW_KEYS,
+    GROW_KINDS,
+    GROW_PAIRS,
+    GROW_WORDS,
+    INLINE_KINDS,
+    INLINE_VALUE,
+    KEY_BYTES,
+    KEY_COUNT,
+    KEY_MAX,
+    KEYS,
+    KIND_BYTES,
+    KIND_COUNT,
+    KIND_MASK,
+    KIND_MAX,
+    KIND_SLOTS,
+    KINDS,
+    NUMBER_FIELDS,
+    NUMBER_SET,
+    NUMBER_VALUES,
+    NUMBERS,
+    PAIR_BYTES,
+    PAIR_COUNT,
+    PAIR_MASK,
+    PAIR_MAX,
+    PAIR_SLOTS,
+    PAIRS,
+    REJECTED,
+    REJECTED_AT,
+    REJECTED_MAX,
+    SLOT_MASK,
+    SLOTS,
+    WORD_ARENA,
+    WORD_ARENA_MAX,
+    WORD_BYTES,
+    WORD_COUNT,
+    WORD_MASK,
+    WORD_MAX,
+    WORD_SLOTS,
+    WORD_USED,
+    WORDS,
+)
+from parser.kernel.ops import (
+    add,
+    compiled,
+    ctz,
+    find_code,
+    ld8,
+    ld16,
+    ld32,
+    ld64,
+    mul,
+    shl,
+    shr,
+    st32,
+    st64,
+)
+from parser.kernel.scan import copy_bytes, hash_bytes, same_bytes
+
+_MIX = -0x3D4D51C2D82B14B1
+_LOW = 0xFFFFFFFF
+_MAX = 2**63 - 1
+_MIN = -(2**63)
+_ALL_KINDS = (1 << INLINE_KINDS) - 1
+
+
+@compiled
+def intern_word(a, text, size):
+    """The number of a level or a tag, from 1; 0 for none and for one that is too long."""
+    if size <= 0 or size > 255:
+        return 0
+    code = hash_bytes(text, size, 1)
+    slots, mask = ld64(a + WORD_SLOTS), ld64(a + WORD_MASK)
+    words, arena = ld64(a + WORDS), ld64(a + WORD_ARENA)
+    slot = code & mask
+    while True:
+        number = ld32(slots + (slot << 2))
+        if number == 0:
+            break
+        word = words + (number - 1) * WORD_BYTES
+        if (
+            ld64(word) == code
+            and ld32(word + 12) == size
+            and same_bytes(arena + ld32(word + 8), text, size)
+        ):
+            return number
+        slot = (slot + 1) & mask
+    number = ld64(a + WORD_COUNT)
+    used = ld64(a + WORD_USED)
+    word = words + number * WORD_BYTES
+    st64(word, code)
+    st32(word + 8, used)
+    st32(word + 12, size)
+    copy_bytes(arena + used, text, size)
+    st64(a + WORD_USED, used + size)
+    st64(a + WORD_COUNT, number + 1)
+    st32(slots + (slot << 2), number + 1)
+    return number + 1
+
+
+@compiled
+def find_kind(a, pattern, level, tag0, tag1, tag2):
+    """The number of a kind, from 1; made when it is new."""
+    head, tail = level | shl(tag0, 32), tag1 | shl(tag2, 32)
+    code = mul(pattern ^ mul(head, _MIX) ^ mul(tail, -_MIX), _MIX)
+    slot = shr(code, 32) & ld64(a + KIND_MASK)
+    slots, kinds = ld64(a + KIND_SLOTS), ld64(a + KINDS)
+    while True:
+        number = ld32(slots + (slot << 2))
+        if number == 0:
+            break
+        kind = kinds + (number - 1) * KIND_BYTES
+        if ld64(kind) == pattern and ld64(kind + 8) == head and ld64(kind + 16) == tail:
+            return number
+        slot = (slot + 1) & ld64(a + KIND_MASK)
+    number = ld64(a + KIND_COUNT)
+    kind = kinds + number * KIND_BYTES
+    st64(kind, pattern)
+    st64(kind + 8, head)
+    st64(kind + 16, tail)
+    st64(kind + 24, _MAX)
+    st64(kind + 32, _MIN)
+    st64(kind + 40, 0)
+    st64(kind + 48, 0)
+    st64(kind + 56, 0)
+    st64(a + KIND_COUNT, number + 1)
+    st32(slots + (slot << 2), number + 1)
+    return number + 1
+
+
+@compiled
+def count_kind(a, number, first, last, offset, example, example_size):
+    """Count a matched event for its kind."""
+    kind = ld64(a + KINDS) + (number - 1) * KIND_BYTES
+    count = ld32(kind + 48)
+    if count == 0:
+        st32(kind + 40, offset)
+        st32(kind + 44, offset)
+        st32(kind + 56, example)
+        st32(kind + 60, example_size)
+    st32(kind + 48, count + 1)
+    if first < ld64(kind + 24):
+        st64(kind + 24, first)
+        st32(kind + 40, offset)
+    if last >= ld64(kind + 32):
+        st64(kind + 32, last)
+        st32(kind + 44, offset)
+
+
+@compiled
+def count_event(a):
+    """Count the current event for its kind, when a continuation line has its first key."""
+    first, last = ld64(a + EVENT_FIRST), ld64(a + EVENT_LAST)
+    example, size = ld64(a + EVENT_EXAMPLE), ld64(a + EVENT_EXAMPLE_SIZE)
+    count_kind(a, ld64(a + EVENT_KIND), first, last, ld64(a + EVENT_OFFSET), example, size)
+
+
+@compiled
+def reject(a, offset, size):
+    """Remember a line that could not be read, if there is room."""
+    count = ld64(a + REJECTED)
+    if count < ld64(a + REJECTED_MAX):
+        place = ld64(a + REJECTED_AT) + (count << 4)
+        st64(place, offset)
+        st64(place + 8, size)
+        st64(a + REJECTED, count + 1)
+
+
+@compiled
+def room_for(a, size, keys, lines, words, slices, middles):
+    """Whether everything that a window could add fits; otherwise which table to grow.
+
+    A window of `size` bytes has at most so many keys and lines; a line has `words` levels and
+    tags; `slices` times its size and `middles` bytes a key go to the arena.
+    """
+    if ld64(a + KEY_COUNT) + keys > ld64(a + KEY_MAX):
+        return GROW_KEYS
+    if ld64(a + KIND_COUNT) + lines > ld64(a + KIND_MAX):
+        return GROW_KINDS
+    if ld64(a + WORD_COUNT) + lines * words > ld64(a + WORD_MAX):
+        return GROW_WORDS
+    if ld64(a + WORD_USED) + words * size > ld64(a + WORD_ARENA_MAX):
+        return GROW_WORDS
+    if ld64(a + PAIR_COUNT) + keys > ld64(a + PAIR_MAX):
+        return GROW_PAIRS
+    if ld64(a + ARENA_USED) + slices * size + middles * keys > ld64(a + ARENA_MAX):
+        return GROW_ARENA
+    return DONE
+
+
+@compiled
+def add_key(a, text, size, group):
+    """Count the current event for a key, once. The key's index + 1 when it was not yet counted."""
+    code = hash_bytes(text, size, group)
+    slots, mask = ld64(a + SLOTS), ld64(a + SLOT_MASK)
+    keys = ld64(a + KEYS)
+    tag = code & ~_LOW
+    shape = shl(size | shl(group, 16), 32)
+    slot = (code ^ shr(code, 32)) & mask
+    while True:
+        held = ld64(slots + (slot << 3))
+        if held == 0:
+            key = _new_key(a, text, size, shape)
+            index = ld64(a + KEY_COUNT) - 1
+            st64(slots + (slot << 3), tag | (index + 1))
+            break
+        if held & ~_LOW == tag:
+            index = (held & _LOW) - 1
+            key = keys + index * KEY_BYTES
+            if ld64(key) & ~_LOW == shape and _same_value(a, key, text, size):
+                break
+        slot = (slot + 1) & mask
+    event = ld64(a + EVENT)
+    counted = ld64(key + 8)
+    if shr(counted, 32) == event:
+        return 0
+    st64(key + 8, ((counted & _LOW) + 1) | shl(event, 32))
+    first, last = ld64(a + EVENT_FIRST), ld64(a + EVENT_LAST)
+    if first < ld64(key + 16):
+        st64(key + 16, first)
+        st32(key + 32, ld64(a + EVENT_OFFSET))
+    if last >= ld64(key + 24):
+        st64(key + 24, last)
+        st32(key + 36, ld64(a + EVENT_OFFSET))
+    _add_kind(a, key, index, ld64(a + EVENT_KIND))
+    return index + 1
+
+
+@compiled
+def _same_value(a, key, text, size):
+    if size <= 8:
+        return (ld64(key + 40) ^ ld64(text)) & shr(-1, 64 - (size << 3)) == 0
+    if ld64(key + 40) != ld64(text):
+        return False
+    if size <= INLINE_VALUE:
+        return same_bytes(key + 48, text + 8, size - 8)
+    return same_bytes(ld64(a + ARENA) + ld32(key) + 8, text + 8, size - 8)
+
+
+@compiled
+def _new_key(a, text, size, shape):
+    index = ld64(a + KEY_COUNT)
+    used = ld64(a + ARENA_USED)
+    key = ld64(a + KEYS) + index * KEY_BYTES
+    arena = ld64(a + ARENA) + used
+    copy_bytes(arena, text, size)
+    st64(key, used | shape)
+    st64(key + 8, 0)
+    st64(key + 16, _MAX)
+    st64(key + 24, _MIN)
+    offset = ld64(a + EVENT_OFFSET)
+    st64(key + 32, offset | shl(offset, 32))
+    st64(key + 40, ld64(arena))
+    st64(key + 48, ld64(arena + 8))
+    st64(key + 56, ld64(arena + 16))
+    for at in range(64, KEY_BYTES, 8):
+        st64(key + at, 0)
+    fields = ld64(a + NUMBER_FIELDS)
+    numbers = ld64(a + NUMBERS) + index * fields * 32
+    for at in range(fields):
+        number = numbers + at * 32
+        st64(number, 0)
+        st64(number + 8, 0)
+        st64(number + 16, _MAX)
+        st64(number + 24, _MIN)
+    st64(a + ARENA_USED, used + size)
+    st64(a + KEY_COUNT, index + 1)
+    return key
+
+
+@compiled
+def _add_kind(a, key, index, kind):
+    codes = key + 64
+    found = find_code(codes, kind) & _ALL_KINDS
+    if found == 0:
+        found = find_code(codes, 0) & _ALL_KINDS
+        if found == 0:
+            _add_pair(a, key, index, kind)
+            return
+        st32(codes + (ctz(found) << 2), kind)
+    place = key + 96 + (ctz(found) << 2)
+    st32(place, ld32(place) + 1)
+
+
+@compiled
+def pair_slot(a, name):
+    """Where a pair (kind and key as one word) is in the slots, or would be."""
+    mask = ld64(a + PAIR_MASK)
+    slots, pairs = ld64(a + PAIR_SLOTS), ld64(a + PAIRS)
+    code = mul(name, _MIX)
+    slot = shr(code, 32) & mask
+    while True:
+        number = ld32(slots + (slot << 2))
+        if number == 0 or ld64(pairs + (number - 1) * PAIR_BYTES) == name:
+            return slots + (slot << 2)
+        slot = (slot + 1) & mask
+
+
+@compiled
+def _add_pair(a, key, index, kind):
+    name = kind | shl(index, 32)
+    place = pair_slot(a, name)
+    number = ld32(place)
+    if number == 0:
+        number = ld64(a + PAIR_COUNT) + 1
+        pair = ld64(a + PAIRS) + (number - 1) * PAIR_BYTES
+        st64(pair, name)
+        st64(pair + 8, shl(ld32(key + 92), 32))
+        st32(key + 92, number)
+        st64(a + PAIR_COUNT, number)
+        st32(place, number)
+    pair = ld64(a + PAIRS) + (number - 1) * PAIR_BYTES
+    st32(pair + 8, ld32(pair + 8) + 1)
+
+
+@compiled
+def add_numbers(a, index):
+    """Add the current event's numbers to a key."""
+    fields = ld64(a + NUMBER_FIELDS)
+    held = ld64(a + NUMBERS) + index * fields * 32
+    values = ld64(a + NUMBER_VALUES)
+    there = ld64(a + NUMBER_SET)
+    for at in range(fields):
+        if shr(there, at) & 1:
+            value = ld64(values + (at << 3))
+            number = held + at * 32
+            st64(number, ld64(number) + 1)
+            total = ld64(number + 8)
+            if value > 0 and total > _MAX - value:
+                total = _MAX
+            elif value < 0 and total < _MIN - value:
+                total = _MIN
+            else:
+                total = add(total, value)
+            st64(number + 8, total)
+            st64(number + 16, min(ld64(number + 16), value))
+            st64(number + 24, max(ld64(number + 24), value))
+
+
+@compiled
+def set_number(a, at, text, size):
+    """Read a number field of the current event: at most eighteen digits, or it is none."""
+    there = ld64(a + NUMBER_SET) & ~shl(1, at)
+    st64(a + NUMBER_SET, there)
+    negative = 0
+    if size > 0 and ld8(text) == 45:
+        negative = 1
+        text += 1
+        size -= 1
+    if size <= 0 or size > 18:
+        return
+    value = 0
+    for place in range(size):
+        digit = ld8(text + place) - 48
+        if digit < 0 or digit > 9:
+            return
+        value = value * 10 + digit
+    if negative:
+        value = -value
+    st64(ld64(a + NUMBER_VALUES) + (at << 3), value)
+    st64(a + NUMBER_SET, there | shl(1, at))
+
+
+@compiled
+def rebuild(a):
+    """Fill the empty slots of grown tables from the records."""
+    slots, mask = ld64(a + WORD_SLOTS), ld64(a + WORD_MASK)
+    for number in range(ld64(a + WORD_COUNT)):
+        slot = ld64(ld64(a + WORDS) + number * WORD_BYTES) & mask
+        while ld32(slots + (slot << 2)) != 0:
+            slot = (slot + 1) & mask
+        st32(slots + (slot << 2), number + 1)
+    slots, mask = ld64(a + KIND_SLOTS), ld64(a + KIND_MASK)
+    for number in range(ld64(a + KIND_COUNT)):
+        kind = ld64(a + KINDS) + number * KIND_BYTES
+        code = mul(ld64(kind) ^ mul(ld64(kind + 8), _MIX) ^ mul(ld64(kind + 16), -_MIX), _MIX)
+        slot = shr(code, 32) & mask
+        while ld32(slots + (slot << 2)) != 0:
+            slot = (slot + 1) & mask
+        st32(slots + (slot << 2), number + 1)
+    slots, mask = ld64(a + SLOTS), ld64(a + SLOT_MASK)
+    for index in range(ld64(a + KEY_COUNT)):
+        key = ld64(a + KEYS) + index * KEY_BYTES
+        code = hash_bytes(ld64(a + ARENA) + ld32(key), ld16(key + 4), ld16(key + 6))
+        slot = (code ^ shr(code, 32)) & mask
+        while ld64(slots + (slot << 3)) != 0:
+            slot = (slot + 1) & mask
+        st64(slots + (slot << 3), (code & ~_LOW) | (index + 1))
+    for number in range(ld64(a + PAIR_COUNT)):
+        st32(pair_slot(a, ld64(ld64(a + PAIRS) + number * PAIR_BYTES)), number + 1)
+    return ld64(a + GROUPS)
