@@ -1,0 +1,204 @@
+"""Every line is counted once, whichever part of an ingest is killed at whatever moment.
+
+Each cycle starts a run, kills one part of it at a random moment (the process that commits, one that
+reads, or the server), runs the same command again until it is done, and compares every summary and
+the books with a plain reading of the log.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from kvclient.client import Client
+from parser.fingerprint import source_id
+from parser.summary import from_json
+from parser.synthetic import generate
+from tests import hdfs_oracle
+from tests.support import ROOT, ServerProcess, start_server
+
+LINES = 12_000
+
+
+@pytest.fixture(scope="module")
+def log(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("logs") / "hdfs.log"
+    path.write_bytes(b"".join(generate("hdfs", LINES, 17)))
+    return path
+
+
+@pytest.fixture(scope="module")
+def oracle(log: Path) -> hdfs_oracle.Oracle:
+    data = log.read_bytes()
+    return hdfs_oracle.read(data, source_id(data))
+
+
+def start_ingest(port: int, log: Path, *options: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "kvclient", "--port", str(port), "ingest", str(log)]
+    return subprocess.Popen(
+        [*command, "--json", "--workers", "2", "--range-bytes", "9000", *options],
+        cwd=ROOT,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def producers_of(pid: int) -> list[int]:
+    children = Path(f"/proc/{pid}/task/{pid}/children")
+    try:
+        return [int(child) for child in children.read_text().split()]
+    except FileNotFoundError:
+        return []
+
+
+def check(server: ServerProcess, oracle: hdfs_oracle.Oracle, log: Path) -> None:
+    with Client(server.url) as client:
+        keys = sorted(oracle.summaries)
+        assert client.size() == len(keys)
+        for key, shown in zip(keys, client.pipeline([("GET", k) for k in keys]), strict=True):
+            assert shown is not None, key
+            assert hdfs_oracle.plain(from_json(shown)) == oracle.summaries[key], key
+        (source,) = client.execute("SOURCES")
+        assert source[b"ranges"] == [[0, log.stat().st_size]]
+        assert {name.decode(): n for name, n in source[b"books"].items()} == oracle.books
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("victim", ["consumer", "producer", "server", "all"])
+def test_a_run_that_is_killed_is_resumed_exactly(
+    tmp_path: Path, log: Path, oracle: hdfs_oracle.Oracle, victim: str, deep: bool
+) -> None:
+    seed = random.randrange(10**6) if deep else 20_081_109
+    print("seed", seed)
+    draw = random.Random(f"{seed} {victim}")
+    for cycle in range(25 if deep else 3):
+        data = tmp_path / f"data{cycle}"
+        server = start_server(data, "--fsync", "always")
+        try:
+            server = strike(server, data, log, victim, draw)
+            for _ in range(5):
+                again = start_ingest(server.port, log)
+                out, err = again.communicate(timeout=60)
+                if again.returncode == 0:
+                    break
+                assert "died twice" in err, err
+            report = json.loads(out)
+            assert report["lines"] <= oracle.books["lines"]
+            check(server, oracle, log)
+        finally:
+            server.kill()
+
+
+def strike(
+    server: ServerProcess, data: Path, log: Path, victim: str, draw: random.Random
+) -> ServerProcess:
+    """Start a run and kill its victim at a random moment; return the server that runs then."""
+    run = start_ingest(server.port, log)
+    with Client(server.url) as client:
+        deadline = time.monotonic() + 20
+        while not client.execute("DBSIZE") and time.monotonic() < deadline and run.poll() is None:
+            time.sleep(0.005)
+    time.sleep(draw.uniform(0, 0.5))
+    if victim == "consumer":
+        run.kill()
+    elif victim == "producer":
+        for _ in range(draw.randrange(1, 4)):
+            pids = producers_of(run.pid)
+            if pids:
+                os.kill(draw.choice(pids), signal.SIGKILL)
+            time.sleep(draw.uniform(0, 0.1))
+    elif victim == "server":
+        server.kill()
+        time.sleep(draw.uniform(0, 0.3))
+        server = start_server(data, "--fsync", "always", "--port", str(server.port))
+    else:
+        pids = producers_of(run.pid)
+        for pid in (run.pid, *pids, server.process.pid):
+            os.kill(pid, signal.SIGKILL)
+        server.process.wait(timeout=30)
+        server = start_server(data, "--fsync", "always")
+    run.communicate(timeout=60)
+    if victim == "server":  # it waited for the server, and went on by itself
+        assert run.returncode == 0
+    return server
+
+
+@pytest.mark.slow
+def test_ctrl_c_keeps_what_was_counted_and_says_how_far_it_got(
+    tmp_path: Path, log: Path, oracle: hdfs_oracle.Oracle
+) -> None:
+    server = start_server(tmp_path / "data", "--fsync", "always")
+    try:
+        run = start_ingest(server.port, log)
+        with Client(server.url) as client:
+            while not client.execute("DBSIZE"):
+                time.sleep(0.005)
+            run.send_signal(signal.SIGINT)
+            out, err = run.communicate(timeout=30)
+            assert run.returncode == 130, err
+            assert "run the same command again to resume" in err
+            first = json.loads(out)
+            assert first["interrupted"] is True
+            (source,) = client.execute("SOURCES")
+            assert source[b"books"][b"lines"] == first["lines"]
+        assert not producers_of(run.pid)
+        rest = json.loads(start_ingest(server.port, log).communicate(timeout=60)[0])
+        assert first["lines"] + rest["lines"] == LINES
+        assert first["new_keys"] + rest["new_keys"] == len(oracle.summaries)
+        check(server, oracle, log)
+    finally:
+        server.kill()
+
+
+@pytest.mark.slow
+def test_a_server_that_stays_away_ends_the_run_with_a_hint(
+    tmp_path: Path, log: Path, oracle: hdfs_oracle.Oracle
+) -> None:
+    server = start_server(tmp_path / "data", "--fsync", "always")
+    run = start_ingest(server.port, log, "--retry", "500ms")
+    with Client(server.url) as client:
+        while not client.execute("DBSIZE"):
+            time.sleep(0.005)
+    server.kill()
+    _, err = run.communicate(timeout=30)
+    assert run.returncode == 1
+    assert "no server at" in err
+    assert "run the same command again to resume" in err
+    server = start_server(tmp_path / "data", "--fsync", "always")
+    try:
+        again = start_ingest(server.port, log)
+        assert json.loads(again.communicate(timeout=60)[0])["lines"] < LINES
+        check(server, oracle, log)
+    finally:
+        server.kill()
+
+
+@pytest.mark.slow
+def test_a_server_that_stops_for_a_while_is_waited_for(
+    tmp_path: Path, log: Path, oracle: hdfs_oracle.Oracle
+) -> None:
+    server = start_server(tmp_path / "data")
+    try:
+        run = start_ingest(server.port, log)
+        with Client(server.url) as client:
+            while not client.execute("DBSIZE"):
+                time.sleep(0.005)
+        server.process.send_signal(signal.SIGSTOP)
+        time.sleep(1)
+        server.process.send_signal(signal.SIGCONT)
+        out, err = run.communicate(timeout=60)
+        assert run.returncode == 0, err
+        assert json.loads(out)["lines"] == LINES
+        check(server, oracle, log)
+    finally:
+        server.kill()
