@@ -1,0 +1,214 @@
+"""Requests: all ways to read them agree, however the bytes are cut; garbage only errs."""
+
+from __future__ import annotations
+
+import tracemalloc
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kvserver.config import Config
+from kvserver.engine import Engine
+from kvserver.quick import serve
+from kvserver.requests import RequestReader, split_inline
+
+CONFIG = Config()
+Outcome = tuple[list[list[bytes]], str | None]
+
+
+def frame(command: list[bytes]) -> bytes:
+    return b"*%d\r\n" % len(command) + b"".join(b"$%d\r\n%b\r\n" % (len(a), a) for a in command)
+
+
+def read(pieces: list[bytes]) -> Outcome:
+    """What comes out of the reader as the server uses it."""
+    reader = RequestReader(CONFIG)
+    commands: list[list[bytes]] = []
+    for piece in pieces:
+        if piece and reader.error is None:
+            commands += reader.feed(piece)
+    return commands, reader.error
+
+
+def read_strictly(data: bytes) -> Outcome:
+    """What the reference says: an unauthenticated client's way, without its limits."""
+    config = Config(max_unauthenticated_args=10**6, max_unauthenticated_bulk_bytes=10**9)
+    reader = RequestReader(config, limited=True)
+    return (reader.feed(data) if data else []), reader.error
+
+
+arguments = st.binary(max_size=12) | st.sampled_from(
+    [b"", b"\r\n", b"$3\r\nGET", b"*1\r\n", b"+OK", b":5", b"\r\n+x\r\n", b"=a", b"a" * 200]
+)
+commands = st.lists(arguments, min_size=1, max_size=5)
+pipelines = st.lists(commands, max_size=6)
+fragments = st.sampled_from(
+    [
+        b"*1\r\n", b"*2\r\n", b"*0\r\n", b"*-1\r\n", b"*-10\r\n", b"$-1\r\n", b"*1000000000\r\n",
+        b"*01\r\n", b"$03\r\nGET\r\n", b"$+3\r\nGET\r\n", b"$3\r\nGET\r\n", b"$4\r\nPING\r\n",
+        b"+PING\r\n", b":5\r\n", b",1.5\r\n", b"#t\r\n", b"_\r\n", b"(12\r\n", b"=7\r\ntxt:foo\r\n",
+        b"%1\r\n", b"~1\r\n", b">1\r\n", b"-ERR\r\n", b"!3\r\nabc\r\n", b"|1\r\n", b"PING\r\n",
+        b"set a 'b c'\r\n", b"\"", b"\r\n", b"\n", b"\r", b"\0", b"$", b"*", b"x", b"$3\r\nab",
+        b"*1\r\n$4\r\nPING\r\n", b"*2\r\n$3\r\nGET\r\n$1\r\na\r\n", b"*1_0\r\n", b"* 1\r\n",
+    ]
+)  # fmt: skip
+garbage = st.lists(fragments | st.binary(max_size=5), max_size=8).map(b"".join)
+
+
+@given(pipelines, st.data())
+def test_commands_come_out_as_they_went_in_however_the_bytes_are_cut(
+    sent: list[list[bytes]], data: st.DataObject
+) -> None:
+    stream = b"".join(map(frame, sent))
+    wanted = (sent, None)
+    assert read([stream]) == wanted
+    assert read([stream[i : i + 1] for i in range(len(stream))]) == wanted
+    cut = data.draw(st.integers(0, len(stream)))
+    assert read([stream[:cut], stream[cut:]]) == wanted
+    tail = frame([b"GET", b"tail"])
+    part = data.draw(st.integers(0, len(tail) - 1))
+    assert read([stream + tail[:part], tail[part:]]) == ([*sent, [b"GET", b"tail"]], None)
+
+
+@given(garbage, st.data())
+def test_garbage_gives_commands_then_at_most_one_protocol_error(
+    stream: bytes, data: st.DataObject
+) -> None:
+    wanted = read_strictly(stream)
+    assert wanted[1] is None or wanted[1].startswith("Protocol error: ")
+    assert all(command and {type(arg) for arg in command} == {bytes} for command in wanted[0])
+    assert read([stream]) == wanted
+    assert read([stream[i : i + 1] for i in range(len(stream))]) == wanted
+    cut = data.draw(st.integers(0, len(stream)))
+    assert read([stream[:cut], stream[cut:]]) == wanted
+
+
+plain_commands = st.one_of(
+    st.tuples(st.sampled_from([b"GET", b"get"]), st.sampled_from([b"a", b"bb", b"s", b"gone"])),
+    st.tuples(st.sampled_from([b"SET", b"set"]), st.sampled_from([b"a", b"bb"]), arguments),
+    st.tuples(st.sampled_from([b"PING", b"INCR", b"MGET"]), st.sampled_from([b"a", b"n"])),
+).map(list)
+runs = st.one_of(
+    st.lists(plain_commands, min_size=1, max_size=5),
+    st.lists(
+        st.tuples(st.just(b"GET"), st.sampled_from([b"a", b"bb", b"s", b"x", b"t"])), max_size=6
+    ),
+    st.lists(
+        st.tuples(st.just(b"SET"), st.sampled_from([b"a", b"t", b"s"]), arguments), max_size=6
+    ),
+)
+
+
+@given(st.lists(runs, max_size=4))
+def test_the_quick_way_answers_as_the_general_one(chunks: list[list[list[bytes]]]) -> None:
+    engines = [Engine(), Engine()]
+    for engine in engines:
+        engine.keyspace.clock = lambda: 5000
+        engine.keyspace.tick()
+        for line in (b"SET a 1", b'MERGE s {"count":2}', b"SET t x PX 100000"):
+            engine.session().run(line.split())
+    quick, general = engines[0].session(), engines[1].session()
+    for chunk in chunks:
+        stream = b"".join(frame(list(command)) for command in chunk)
+        if not stream:
+            continue
+        if serve(quick, stream, quick.engine.stats.calls) is None:
+            quick.out += [quick.run(command) for command in read([stream])[0]]
+        general.out += [general.run(command) for command in read_strictly(stream)[0]]
+        assert quick.take() == general.take()
+    quick.keyspace.check()
+    assert list(quick.keyspace.dump()) == list(general.keyspace.dump())
+    assert (quick.keyspace.hits, quick.keyspace.misses) == (
+        general.keyspace.hits,
+        general.keyspace.misses,
+    )
+    again = Engine().keyspace
+    again.apply_many(quick.keyspace.effects)
+    assert list(again.dump()) == list(quick.keyspace.dump())
+
+
+@given(garbage)
+def test_the_quick_way_takes_nothing_that_is_not_plain(stream: bytes) -> None:
+    session = Engine().session()
+    if stream and serve(session, stream, {}) is not None:
+        commands, error = read_strictly(stream)
+        assert error is None
+        assert b"".join(map(frame, commands)) == stream
+
+
+@pytest.mark.parametrize(
+    ("stream", "text"),
+    [
+        (b"*3000000000\r\n", "invalid multibulk length"),
+        (b"*1048577\r\n", "invalid multibulk length"),
+        (b"*1_0\r\n", "invalid multibulk length"),
+        (b"*blabla\r\n", "invalid multibulk length"),
+        (b"*1\r\n$-10\r\n", "invalid bulk length"),
+        (b"*1\r\n$2000000000\r\n", "invalid bulk length"),
+        (b"*1\r\n$blabla\r\n", "invalid bulk length"),
+        (b"*1\r\n$+5\r\n", "invalid bulk length"),
+        (b"*1\r\n$05\r\n", "invalid bulk length"),
+        (b"*1\r\nfoo\r\n", "expected '$', got 'f'"),
+        (b"*3\r\n$3\r\nSET\r\n$1\r\nx\r\nfooz\r\n", "expected '$', got 'f'"),
+        (b"*1\r\n*1\r\n$4\r\nPING\r\n", "expected '$', got '*'"),
+        (b"set a 'b\r\n", "unbalanced quotes in request"),
+        (b"x" * 65537, "too big inline request"),
+        (b"*" + b"1" * 65537, "too big mbulk count string"),
+        (b"*1\r\n$" + b"1" * 65537, "too big bulk count string"),
+    ],
+)
+def test_broken_frames_are_refused_in_the_words_of_redis(stream: bytes, text: str) -> None:
+    commands, error = read([stream])
+    assert error == f"Protocol error: {text}"
+    assert not commands
+
+
+def test_nothing_is_allocated_for_a_declared_length() -> None:
+    readers = [RequestReader(CONFIG) for _ in range(100)]
+    tracemalloc.start()
+    try:
+        for reader in readers:
+            for piece in (b"*1000000\r\n$3\r\n", b"SET\r\n", b"$536870912\r\n", b"half"):
+                reader.feed(piece)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 2_000_000
+    assert all(reader.error is None for reader in readers)
+
+
+def test_before_authentication_only_small_requests_are_read() -> None:
+    reader = RequestReader(CONFIG, limited=True)
+    assert reader.feed(frame([b"AUTH", b"secret"])) == [[b"AUTH", b"secret"]]
+    reader.feed(b"*11\r\n")
+    assert reader.error == "Protocol error: unauthenticated multibulk length"
+    reader = RequestReader(CONFIG, limited=True)
+    reader.feed(b"*1\r\n$16385\r\n")
+    assert reader.error == "Protocol error: unauthenticated bulk length"
+
+
+@pytest.mark.parametrize(
+    ("line", "args"),
+    [
+        (b"set a b", [b"set", b"a", b"b"]),
+        (b"  set  \"a b\\n\\x41\"  'it\\'s' ", [b"set", b"a b\nA", b"it's"]),
+        (b'set ""', [b"set", b""]),
+        (b"", []),
+        (b'set "a"b', None),
+        (b'set "a', None),
+        (b"set 'a", None),
+    ],
+)
+def test_inline_requests_are_split_as_a_person_means_them(
+    line: bytes, args: list[bytes] | None
+) -> None:
+    assert split_inline(line) == args
+
+
+def test_a_large_request_in_many_pieces_is_read_in_linear_time() -> None:
+    stream = frame([b"MSET", *[b"k%d" % n for n in range(60_000)]])
+    commands, error = read([stream[i : i + 4096] for i in range(0, len(stream), 4096)])
+    assert error is None
+    assert len(commands) == 1
+    assert len(commands[0]) == 60_001
