@@ -42,7 +42,15 @@ from kvserver.keyspace import ChangeFeed, Keyspace
 from kvserver.postings import Posting
 from kvserver.values import SummaryValue
 
-__all__ = ["COLUMNS", "ERROR_LEVELS", "NO_FIRST", "NO_LAST", "IndexState", "SummaryIndex"]
+__all__ = [
+    "COLUMNS",
+    "ERROR_LEVELS",
+    "NO_FIRST",
+    "NO_LAST",
+    "IndexState",
+    "SummaryIndex",
+    "read_summary",
+]
 
 COLUMNS: Final = ("count", "first", "last", "errors")
 NO_FIRST: Final = 1 << 62
@@ -174,7 +182,7 @@ class IndexState:
 
     def put(self, key: bytes, value: bytes) -> None:
         """Enter what a summary says now. Raises ValueError or TypeError when it is damaged."""
-        count, first, last, levels, events, tags = _read(value)
+        count, first, last, levels, events, tags = read_summary(value)
         errors = _errors(levels, tags)
         if not type(count) is type(first) is type(last) is type(errors) is int:
             raise TypeError("a count or a time that is no integer")
@@ -337,7 +345,7 @@ class SummaryIndex:
             assert state.keys[slot] == key
             if key not in live:
                 continue
-            count, first, last, levels, events, tags = _read(data[key])
+            count, first, last, levels, events, tags = read_summary(data[key])
             assert state.columns["count"][slot] == min(count, _MAX_CELL)
             assert state.columns["first"][slot] == first
             assert state.columns["last"][slot] == last
@@ -414,7 +422,7 @@ def _in_steps(keys: Sequence[bytes]) -> Iterator[Sequence[bytes]]:
         yield step
 
 
-def _read(
+def read_summary(
     value: bytes,
 ) -> tuple[int, int, int, dict[str, int], dict[int, int], dict[str, dict[str, int]]]:
     """Read what the index wants to know of a summary of one or more parts.

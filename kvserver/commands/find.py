@@ -3,7 +3,8 @@
 ::
 
     FIND [pattern] [LEVEL name[,name…]] [SINCE ms] [UNTIL ms] [MINCOUNT n] [TEMPLATE id[,id…]]
-         [TAG field value] [TEXT words] [SORT count|first|last|errors] [LIMIT n] [EXPLAIN]
+         [TAG field value] [TEXT words] [SORT count|first|last|errors] [LIMIT n]
+         [EXPLAIN | TIMELINE buckets]
 
 All conditions must hold; LEVEL, TEMPLATE and TAG of the same field may be given several times,
 and then one of the values is enough. ``pattern`` is a glob over keys (``MATCH pattern`` for one
@@ -14,14 +15,15 @@ earliest first, the latest last, the most errors come first; keys with equal val
 special order. LIMIT is 100 unless said otherwise, 0 for no limit.
 
 The reply is an array of [key, summary as JSON]. With EXPLAIN it is a map instead: how the keys were
-found, without the keys.
+found, without the keys. With TIMELINE it is a map of events over time by level, estimated as
+``kvserver.timeline`` says, from all keys found (there is no limit unless one is given).
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Generator
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from kvserver import resp
 from kvserver.commands.arguments import SYNTAX_ERROR, integer_argument
@@ -30,6 +32,7 @@ from kvserver.errors import CommandError
 from kvserver.index import NO_FIRST, NO_LAST, SummaryIndex
 from kvserver.query import SORTS, Found, Query, find
 from kvserver.session import Session
+from kvserver.timeline import MAX_BUCKETS, timeline
 from kvserver.values import SummaryValue
 from parser.summary import to_json, unpack
 
@@ -49,8 +52,7 @@ _ALIASES: Final = {
 @TABLE.command("find", -1, "readonly", complexity="O(K) for K candidates of the best index")
 def find_command(session: Session, args: list[bytes]) -> Generator[None, None, bytes]:
     """Returns keys and summaries by level, time, count, template, tag or text, from indexes."""
-    query, explain = parse_query(args[1:])
-    return _run(session, query, explain)
+    return _run(session, parse_query(args[1:]))
 
 
 def index_of(session: Session) -> SummaryIndex:
@@ -62,14 +64,24 @@ def index_of(session: Session) -> SummaryIndex:
     return engine.summary_index
 
 
-def parse_query(words: list[bytes]) -> tuple[Query, bool]:
-    """Return what is asked for, and whether to explain. Raises CommandError (a syntax error)."""
+class Asked(NamedTuple):
+    """What a FIND asks for, and in which form."""
+
+    query: Query
+    explain: bool = False
+    buckets: int = 0
+    """Of a TIMELINE; 0 for none."""
+
+
+def parse_query(words: list[bytes]) -> Asked:
+    """Return what is asked for. Raises CommandError (a syntax error)."""
     said: dict[str, Any] = {}
     levels: set[str] = set()
     templates: set[int] = set()
     tags: dict[str, set[str]] = {}
     texts: list[bytes] = []
     explain = False
+    buckets = 0
     rest = list(words)
     if rest and rest[0].upper() not in _OPTIONS:
         said["pattern"] = rest.pop(0)
@@ -98,6 +110,11 @@ def parse_query(words: list[bytes]) -> tuple[Query, bool]:
                 said["sort"] = _text(values[0]).lower()
                 if said["sort"] not in SORTS:
                     raise CommandError(f"ERR SORT is one of {' '.join(SORTS)}")
+            case b"TIMELINE":
+                buckets = integer_argument(values[0])
+                if not 1 <= buckets <= MAX_BUCKETS:
+                    raise CommandError(f"ERR TIMELINE is from 1 to {MAX_BUCKETS}")
+                said.setdefault("limit", 0)
             case b"SINCE":
                 said["since_ms"] = max(integer_argument(values[0]), NO_LAST + 1)
             case b"UNTIL":
@@ -114,7 +131,7 @@ def parse_query(words: list[bytes]) -> tuple[Query, bool]:
         tags={field: frozenset(values) for field, values in tags.items()},
         texts=tuple(texts),
     )
-    return query, explain
+    return Asked(query, explain, buckets)
 
 
 _OPTIONS: Final = {
@@ -130,6 +147,7 @@ _OPTIONS: Final = {
     b"SORT": 1,
     b"LIMIT": 1,
     b"EXPLAIN": 0,
+    b"TIMELINE": 1,
 }
 """Option -> how many arguments it takes."""
 
@@ -147,10 +165,13 @@ def _pattern_id(raw: bytes) -> int:
         raise CommandError("ERR an id is 16 hexadecimal digits") from None
 
 
-def _run(session: Session, query: Query, explain: bool) -> Generator[None, None, bytes]:
+def _run(session: Session, asked: Asked) -> Generator[None, None, bytes]:
     index = index_of(session)
-    found = yield from find(index, query)
-    if explain:
+    found = yield from find(index, asked.query)
+    if asked.buckets:
+        told = yield from timeline(index, found.keys, asked.buckets)
+        return resp.encode(session.resp, told)
+    if asked.explain:
         return resp.encode(session.resp, _explanation(index, found))
     rows: list[bytes] = []
     keyspace = session.keyspace

@@ -19,6 +19,7 @@ from kvserver.index import ERROR_LEVELS, SummaryIndex
 from kvserver.keyspace import Keyspace
 from kvserver.postings import Posting, slots_in
 from kvserver.query import SORTS, Found, Query, find
+from kvserver.timeline import timeline
 from kvserver.values import SummaryValue
 from parser.summary import Summary, fold, pack
 
@@ -365,6 +366,56 @@ def test_a_tag_with_too_many_values_is_still_found(
     assert keys(engine, "TAG", "path", "/7") == ["page_7"]
     assert engine.summary_index is not None
     assert engine.summary_index.state.crowded_tags == {"path"}
+
+
+# -------------------------------------------------------------------------------------- timeline
+
+
+def test_a_timeline_spreads_the_events_of_a_key_over_its_life(engine: Engine) -> None:
+    told = call(engine, "block_*", "TIMELINE", "4")
+    shown = dict(zip(told[::2], told[1::2], strict=True))
+    levels = dict(zip(shown[b"levels"][::2], shown[b"levels"][1::2], strict=True))
+    assert shown[b"begin_ms"] == 1000
+    assert shown[b"width_ms"] == 3000
+    assert shown[b"untimed_keys"] == 0
+    assert {name: sum(row) for name, row in levels.items()} == {b"INFO": 11, b"WARN": 1}
+    assert all(len(row) == 3 for row in levels.values())
+
+
+def test_a_timeline_shows_statuses_where_there_are_no_levels(engine: Engine) -> None:
+    tags = {"status": {"200": 3, "404": 1}}
+    engine.keyspace.merge(b"client_2", pack(Summary(5, (7000, 1, 0), (7000, 1, 0), {}, {}, tags)))
+    told = call(engine, "client_*", "TIMELINE", "10")
+    shown = dict(zip(told[::2], told[1::2], strict=True))
+    levels = dict(zip(shown[b"levels"][::2], shown[b"levels"][1::2], strict=True))
+    assert levels == {b"2xx": [3], b"4xx": [1], b"-": [1]}
+    assert shown[b"untimed_keys"] == 1
+
+
+def test_the_timeline_of_nothing_is_empty(engine: Engine) -> None:
+    told = call(engine, "nothing", "TIMELINE", "10")
+    assert dict(zip(told[::2], told[1::2], strict=True))[b"begin_ms"] is None
+    assert "TIMELINE is from" in str(call(engine, "TIMELINE", "0"))
+
+
+@given(
+    keys=st.lists(
+        st.tuples(st.integers(1, 50), st.integers(0, 10**7), st.integers(0, 10**6)), max_size=20
+    ),
+    buckets=st.integers(1, 60),
+)
+def test_no_event_is_lost_in_a_timeline(keys: list[tuple[int, int, int]], buckets: int) -> None:
+    keyspace = Keyspace(Clock())
+    for n, (count, first, life) in enumerate(keys):
+        summary = Summary(count, (first, 1, 0), (first + life, 1, 1), {"INFO": count})
+        keyspace.merge(b"%d" % n, pack(summary))
+    index = SummaryIndex(keyspace)
+    found = run(find(index, Query(limit=0)))
+    told = run(timeline(index, found.keys, buckets))
+    rows = told["levels"].get("INFO", [])
+    assert len(rows) <= buckets
+    assert sum(rows) == sum(count for count, _, _ in keys)
+    assert min(rows, default=0) >= 0
 
 
 # -------------------------------------------------------------------------------------- postings
