@@ -20,17 +20,29 @@ import trio
 from parser.consumer import OnCommit
 from parser.formats import Format, detect, format_named, load_formats_file, make_format
 from parser.pipeline import RANGE_BYTES, Pipeline, now_ms
-from parser.plan import RecipeOf, identify
+from parser.plan import Planned, RecipeOf, identify
 from parser.recipe import Recipe
 from parser.report import Report
 from parser.sink import Sink, SinkGone, first_of
-from parser.source import SAMPLE_BYTES, STDIN, Input, Looked, expand, look_at_stream
+from parser.source import (
+    SAMPLE_BYTES,
+    STDIN,
+    Input,
+    Looked,
+    Problem,
+    expand,
+    inspect,
+    look_at_stream,
+)
 from parser.streams import BLOCK_BYTES, decompress, kind_of
 
 __all__ = ["Reading", "recipes", "run"]
 
 COMPRESSION: Final = 10
 """How much longer a compressed log is, about."""
+
+_RESTS_MS: Final = 1000
+"""A file that has not grown for so long has its last line."""
 
 _MAX_CHOSEN: Final = 1000
 _FIRST_BLOCK_S: Final = 1.0  # a pipe that is slower than this is taken as it comes
@@ -141,6 +153,7 @@ async def run(
     recipe_of = recipes(reading, expected_bytes(inputs, reading.workers), report.formats)
     planned, problems = await identify(inputs, sink, recipe_of, stdin)
     report.problems += problems
+    await _notice_writers(planned)
     pipeline = Pipeline(
         planned,
         sink,
@@ -163,6 +176,28 @@ async def run(
     finally:
         report.seconds = time.monotonic() - started
     return report
+
+
+async def _notice_writers(planned: Sequence[Planned]) -> None:
+    """Find out which files are being written to, if they end in the middle of a line.
+
+    Half a line may hold half a key, so a last line without its end is left for the next run if
+    somebody is just writing it. A file that rests is read to its end.
+    """
+    fresh = [
+        one
+        for one in planned
+        if one.input.kind == "plain"
+        and not one.content.ended
+        and now_ms() - one.input.mtime_ms < _RESTS_MS
+    ]
+    if not fresh:
+        return
+    newest = max(one.input.mtime_ms for one in fresh)
+    await trio.sleep(max(newest + _RESTS_MS - now_ms(), 0) / 1000)
+    for one in fresh:
+        found = inspect(one.input.path)
+        one.live = not isinstance(found, Problem) and found.size > (one.content.size or 0)
 
 
 async def _stop_on_signal(

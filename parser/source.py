@@ -216,6 +216,8 @@ class Looked:
     sample: bytes
     """The beginning, to tell the format by."""
     broken: BrokenStream | None = None
+    ended: bool = True
+    """Whether its last line has a newline."""
 
     def mark_at(self, offset: int) -> bytes | None:
         """Return the mark at ``offset``; None where nobody looked."""
@@ -237,6 +239,7 @@ def look_at(found: Input) -> Looked:
             file.size,
             {offset: mark for offset, mark in marks.items() if mark is not None},
             sample,
+            ended=file.size > 0 and file.read_at(file.size - 1, 1) == b"\n",
         )
 
 
