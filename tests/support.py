@@ -90,9 +90,11 @@ def _drain(process: subprocess.Popen[str]) -> None:
 
 
 @contextmanager
-def running_server(data_dir: Path, *options: str) -> Iterator[ServerProcess]:
+def running_server(
+    data_dir: Path, *options: str, env: dict[str, str] | None = None
+) -> Iterator[ServerProcess]:
     """Start a server, stop it at the end whatever happened."""
-    server = start_server(data_dir, *options)
+    server = start_server(data_dir, *options, env=env)
     try:
         yield server
     finally:

@@ -38,6 +38,7 @@ LAZY: Final = {
     "shell": "kvclient.cli.shell:shell",
     "demo": "kvclient.cli.demo:demo",
     "raw": "kvclient.cli.store:raw",
+    "report": "kvclient.cli.report:report",
     "templates": "kvclient.cli.templates:templates",
     # logs into the store
     "ingest": "kvclient.cli.ingest:ingest",
