@@ -42,6 +42,11 @@ class Config:
     """Bytes of one request that is still coming."""
     max_unauthenticated_args: int = 10
     max_unauthenticated_bulk_bytes: int = 16 * _KIB
+    max_unauthenticated_output_bytes: int = _KIB
+    login_timeout_s: int = 10
+    """A client that has not authenticated is disconnected after so long."""
+    output_stall_s: int = 10
+    """A client that is owed too much, and reads nothing for so long, is disconnected."""
     max_watched_keys: int = 100_000
     max_subscriptions: int = 100_000
     max_queued_commands: int = 1_000_000

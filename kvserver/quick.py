@@ -27,6 +27,7 @@ _COUNTS: Final = {b"*%d" % count: count for count in range(1, 64)}
 _HEADS: Final = [b"$%d" % size for size in range(4096)]
 _REPLY_HEADS: Final = [b"$%d\r\n" % size for size in range(4096)]
 _head_of: Final = _HEADS.__getitem__
+_MANY_BYTES: Final = 1 << 20
 _NO_COUNT: Final = 1 << 30
 _GETS: Final = frozenset([b"GET", b"get"])
 _SETS: Final = frozenset([b"SET", b"set"])
@@ -65,6 +66,8 @@ def serve(session: Session, data: bytes, calls: dict[bytes, int]) -> bytes | Non
             session.out.append(session.engine.internal_error(session, error))
         calls[name] = calls.get(name, 0) + 1
         return name
+    if pieces < 6:
+        return None
     if count == 2:
         name, run, width = tokens[2], _GETS, 5
     elif count == 3:
@@ -72,7 +75,7 @@ def serve(session: Session, data: bytes, calls: dict[bytes, int]) -> bytes | Non
     else:
         return None
     n = pieces // width
-    if name not in run or pieces != n * width + 1 or tokens[-1]:
+    if name not in run or n == 0 or pieces != n * width + 1 or tokens[-1]:
         return None
     if (
         tokens[:-1:width].count(head) != n
@@ -116,20 +119,24 @@ def _get_run(session: Session, keys: list[bytes]) -> bytes | None:
         return None
     values = list(map(keyspace.data.get, keys))
     if set(map(type, values)) == _ONLY_BYTES:
-        keyspace.hits += len(values)
         sizes = list(map(len, values))  # type: ignore[arg-type]  # all of them are bytes
         size = sizes[0]
         if size < 4096 and sizes.count(size) == len(sizes):
+            keyspace.hits += len(values)
             head = _REPLY_HEADS[size]
             return head + (_CRLF + head).join(values) + _CRLF  # type: ignore[arg-type]  # the same
+        if sum(sizes) > _MANY_BYTES:
+            return None  # more than a client should be owed at once
+        keyspace.hits += len(values)
         return b"".join([b"$%d\r\n%b\r\n" % (len(value), value) for value in values])  # type: ignore[str-format,arg-type]  # the same
     parts = []
-    missing = 0
+    missing = size = 0
     for value in values:
         if value is None:
             parts.append(session.null)
             missing += 1
-        elif type(value) is bytes:
+        elif type(value) is bytes and size < _MANY_BYTES:
+            size += len(value)
             parts.append(b"$%d\r\n%b\r\n" % (len(value), value))
         else:
             return None

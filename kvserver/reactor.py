@@ -35,7 +35,7 @@ from kvserver.quick import serve
 from kvserver.requests import RequestReader
 
 if TYPE_CHECKING:
-    from kvserver.commands.table import Command
+    from kvserver.commands.table import Command, Work
     from kvserver.engine import Engine
     from kvserver.session import Session
 
@@ -52,6 +52,10 @@ SLICE_NS: Final = 1_500_000
 LINGER_S: Final = 0.001
 """How long to wait in poll(2) for the next request before Trio gets the word: going through Trio
 costs 25 µs, which is as much as a whole round trip of a lone client."""
+LARGE_REPLY_BYTES: Final = 16384
+"""Above it, a reply is a reason to look at how much the client is owed."""
+VERY_LARGE_REPLY_BYTES: Final = 1 << 20
+WAIT_FOR_READER_S: Final = 0.02
 GIVE_WAY_NS: Final = 2_000_000
 EXPIRE_KEYS: Final = 200
 FREE_ENTRIES: Final = 2000
@@ -124,6 +128,8 @@ class Reactor:
         self._accept_again = 0.0
         self._expiry_behind = False
         self._garbage = False
+        self._doomed: list[Session] = []
+        self._large_replies = 0
         self.refused_writes = 0
 
     # ------------------------------------------------------------------------------- listening
@@ -200,7 +206,7 @@ class Reactor:
         poller = self._poller
         fileno = poller.fileno()
         gave_way = time.perf_counter_ns()
-        while True:
+        while not self._stopping:
             busy = self._expiry_behind or self._garbage or bool(self.engine.suspended)
             ready = poller.poll(0 if busy else LINGER_S)
             if not ready and not busy:
@@ -304,7 +310,10 @@ class Reactor:
         while True:
             try:
                 for args in rest:
-                    append(session.table[args[0]](session, args))
+                    reply = session.table[args[0]](session, args)
+                    append(reply)
+                    if len(reply) > LARGE_REPLY_BYTES:
+                        self._weigh(session)
                 break
             except CommandError as error:
                 append(resp.error(error.text))
@@ -317,6 +326,31 @@ class Reactor:
         session.last_command = commands[-1][0].decode("ascii", "replace").lower()
         if session.pending is not None and isinstance(session.transport, Connection):
             self._want(session.transport, session.transport.events & ~READ)
+
+    def _weigh(self, session: Session) -> None:
+        """Run no more commands of a client that is owed enough, until it has read."""
+        self._large_replies += 1
+        if self._large_replies % 16 and len(session.out[-1]) < VERY_LARGE_REPLY_BYTES:
+            return
+        limit = self.engine.config.max_output_bytes
+        if session.pending is None and session.transport and _owed_bytes(session) > limit:
+            session.hold(self._until_read(session))
+
+    def _until_read(self, session: Session) -> Work:
+        """Rest until a client has read half of what it may be owed; end one that reads nothing."""
+        config = self.engine.config
+        least, since_s = _owed_bytes(session) + 1, time.monotonic()
+        while (owed := _owed_bytes(session)) > config.max_output_bytes // 2:
+            now_s = time.monotonic()
+            if owed < least:
+                least, since_s = owed, now_s
+            elif now_s - since_s > config.output_stall_s:
+                self.engine.stats.output_limit_closed += 1
+                log.warning("client %d does not read: %d bytes of output, closed", session.id, owed)
+                self._doomed.append(session)
+                return b""
+            yield now_s + WAIT_FOR_READER_S
+        return b""
 
     def _look_at_rest(self, connection: Connection) -> None:
         """A request is incomplete or broken: see to the limits."""
@@ -486,7 +520,9 @@ class Reactor:
         connection.unsent_bytes += len(data)
         config = self.engine.config
         limit = config.max_output_bytes
-        if connection.session.subscribed:
+        if not connection.session.authenticated:
+            limit = config.max_unauthenticated_output_bytes
+        elif connection.session.subscribed:
             limit = config.max_pubsub_output_bytes
             if connection.unsent_bytes > config.soft_pubsub_output_bytes:
                 now = time.monotonic()
@@ -495,7 +531,12 @@ class Reactor:
                     limit = 0
             else:
                 connection.soft_since = 0.0
-        if connection.unsent_bytes > limit:
+        session = connection.session
+        if connection.unsent_bytes > limit and session.pending is None:
+            if connection.unsent_bytes == len(data) and limit == config.max_output_bytes:
+                session.hold(self._until_read(session))  # all of one turn: it may be one value
+                self._want(connection, (connection.events | WRITE) & ~READ)
+                return
             self.engine.stats.output_limit_closed += 1
             log.warning(
                 "client %d does not read: %d bytes of output, closed",
@@ -565,6 +606,8 @@ class Reactor:
         """Do what time asks for: due keys, paused accepting, freeing; between two turns."""
         self.engine.keyspace.tick()
         self.expire()
+        while self._doomed:
+            self._doomed.pop().transport.close()
         self._garbage = self.engine.keyspace.free_garbage(FREE_ENTRIES)
         if self._accept_again and time.monotonic() >= self._accept_again:
             self._accept_again = 0.0
@@ -598,10 +641,17 @@ class Reactor:
                 await trio.sleep(0.005)
         for connection in list(self.connections.values()):
             self.close(connection)
+        self._stopping = True
         self._poller.close()
         self._nudged.close()
         self._nudging.close()
         self.engine.nudge = lambda: None
+
+
+def _owed_bytes(session: Session) -> int:
+    """What a client has not been sent yet."""
+    unsent: int = session.transport.unsent_bytes
+    return unsent + sum(map(len, session.out))
 
 
 def misconf(reason: str) -> bytes:

@@ -216,7 +216,7 @@ class Server:
                 for callback in engine.cron:
                     callback()
                 now = time.monotonic()
-                if config.client_timeout_s or config.request_timeout_s:
+                if config.client_timeout_s or config.request_timeout_s or config.password:
                     reactor.close_idle(lambda each: overdue(each, config, now))  # noqa: B023 - at once
                 engine.stats.forget_unknown(engine.registry)
                 engine.stats.look_at_rate()
@@ -256,6 +256,8 @@ def _refuse_while_loading(session: Session, command: Command, args: list[bytes])
 def overdue(connection: Connection, config: Config, now: float) -> bool:
     """Whether a client was idle, or has been sending one request, for too long."""
     session = connection.session
+    if not session.authenticated and now - session.opened > config.login_timeout_s:
+        return True
     if connection.partial_since:
         if not connection.reader.held_bytes:
             connection.partial_since = 0.0

@@ -70,6 +70,7 @@ class Session:
         "local_address",
         "name",
         "null",
+        "opened",
         "out",
         "pending",
         "queue",
@@ -95,7 +96,7 @@ class Session:
         self.lib_version = b""
         self.user = "default"
         self.created = time.time()
-        self.last_active = time.monotonic()
+        self.opened = self.last_active = time.monotonic()
         self.last_command = ""
         self.resp = 2
         self.null = resp.NULL[2]
@@ -242,6 +243,12 @@ class Session:
         self.retable()
         return b""
 
+    def hold(self, work: Work) -> None:
+        """Keep later commands back until ``work`` is done; its reply is empty."""
+        self.pending = work
+        self.engine.suspended[self] = None
+        self.retable()
+
     def advance(self, budget_ns: int) -> bytes | None:
         """Work on the suspended command for about that long; return its reply when it is done.
 
@@ -279,12 +286,13 @@ class Session:
         self.backlog.clear()
 
     def _resume(self) -> None:
-        assert self.suspended_since is not None
-        command, args, began = self.suspended_since
-        self.pending = self.suspended_since = None
+        since, self.suspended_since = self.suspended_since, None
+        self.pending = None
         self.engine.suspended.pop(self, None)
         self.engine.sleeping.pop(self, None)
-        self.engine.stats.timed(self, command, args, time.perf_counter_ns() - began)
+        if since is not None:
+            command, args, began = since
+            self.engine.stats.timed(self, command, args, time.perf_counter_ns() - began)
         self.retable()
 
     # ----------------------------------------------------------------------------------- output

@@ -36,9 +36,7 @@ log = logging.getLogger("kvserver")
 HANDSHAKE_S: Final = 10.0
 MAX_HANDSHAKES: Final = 100
 RECEIVE_BYTES: Final = 65536
-LOGIN_S: Final = 10.0
-"""A client that has not authenticated by then is disconnected."""
-MAX_LOGIN_OUTPUT_BYTES: Final = 1024
+SEND_BYTES: Final = 1 << 18
 
 
 def tls_context(config: Config) -> ssl.SSLContext:
@@ -84,7 +82,7 @@ class _Client:
         if data:
             self._unsent.append(data)
             self.unsent_bytes += len(data)
-        if self.unsent_bytes > self._limit():
+        if self.unsent_bytes > self._limit() and session.pending is None:
             self._engine.stats.output_limit_closed += 1
             log.warning("client %d does not read: %d bytes of output, closed", session.id,
                         self.unsent_bytes)  # fmt: skip
@@ -98,7 +96,7 @@ class _Client:
     def _limit(self) -> int:
         config = self._engine.config
         if not self._session.authenticated:
-            return MAX_LOGIN_OUTPUT_BYTES
+            return config.max_unauthenticated_output_bytes
         if self._session.subscribed:
             return config.max_pubsub_output_bytes
         return config.max_output_bytes
@@ -197,7 +195,7 @@ class TlsServer:
         engine = self._engine
         config = engine.config
         reader = RequestReader(config, limited=not session.authenticated)
-        until_s = math.inf if session.authenticated else trio.current_time() + LOGIN_S
+        until_s = trio.current_time() + config.login_timeout_s
         while not session.closing:
             if session.authenticated:
                 until_s, reader.limited = math.inf, False
@@ -242,8 +240,10 @@ class TlsServer:
             await client.more.wait()
             data = client.take()
             if data:
-                await tls.send_all(data)
-                client.sent(len(data))
+                for at in range(0, len(data), SEND_BYTES):
+                    piece = data[at : at + SEND_BYTES]
+                    await tls.send_all(piece)
+                    client.sent(len(piece))
                 self._engine.stats.net_out_bytes += len(data)
             elif session.closing:
                 client.close()
