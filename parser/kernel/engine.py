@@ -20,8 +20,9 @@ from parser.extract import (
 from parser.formats import Format
 from parser.kernel import lines as flags
 from parser.kernel import memory as at
-from parser.kernel.codegen import CLEAN, generate
+from parser.kernel.codegen import generate
 from parser.kernel.loader import load
+from parser.kernel.maps import CLEAN
 from parser.kernel.memory import Memory
 from parser.kernel.ops import registered
 from parser.kernel.packing import pack_keys
@@ -55,7 +56,7 @@ class Kernel:
         self._run = load(plan.source)
         self._pack = load(_PACK)
         self._rebuild = load(_REBUILD)
-        self.memory = Memory(maps=plan.maps, memos=plan.memos, numbers=len(fmt.numbers))
+        self.memory = Memory(maps=plan.maps, memos=plan.memos, fields=plan.fields, numbers=len(fmt.numbers))
         memory = self.memory
         memory[at.JOINS] = int(multiline and fmt.joins)
         memory[at.NUMBER_FIELDS] = len(fmt.numbers)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from parser.kernel.memory import CLASS_TABLE, LIMIT_MS, YEAR, ZONE, ZONE_COUNT
+from parser.kernel.memory import AT_START, CLASS_TABLE, LIMIT_MS, YEAR, ZONE, ZONE_COUNT
 from parser.kernel.ops import compiled, ld8, ld32, ld64, shr
 
 # Flags in the table of byte classes that the runtime uses.
@@ -45,6 +45,22 @@ def trimmed(text, start, stop):
     while stop > start and ld8(text + stop - 1) in (32, 13, 9):
         stop -= 1
     return stop
+
+
+@compiled
+def after_mark(a, text, start):
+    """Where the text begins, behind a byte order mark if it is the start of the source."""
+    if ld64(a + AT_START) != 0 and ld32(text + start) & 0xFFFFFF == 0xBFBBEF:
+        return start + 3
+    return start
+
+
+@compiled
+def skip_zeros(text, start, stop):
+    """Where the line begins, behind the zeros that a truncated file can leave."""
+    while start < stop and ld8(text + start) == 0:
+        start += 1
+    return start
 
 
 @compiled

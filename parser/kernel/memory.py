@@ -42,8 +42,9 @@ __all__ = ["Memory"]
     ZONE, ZONE_COUNT, YEAR, LIMIT_MS, MEMO, CLEAN_TABLE, CLASS_TABLE,
     SOURCE, BASE_OFFSET, GROUPS, TAG_FIELDS, TAG_NAMES, NUMBER_NAMES, PATTERN_IDS,
     OUT, OUT_USED, OUT_MAX, PACKED, TALLY, TALLY_ROOM, LEVEL_MEMO,
-    EVENT_EXAMPLE, EVENT_EXAMPLE_SIZE, WINDOW_NOW, HEADER_WORDS,
-) = (8 * at for at in range(80))  # fmt: skip
+    EVENT_EXAMPLE, EVENT_EXAMPLE_SIZE, WINDOW_NOW,
+    MOMENT, FIELDS, HEADER_WORDS,
+) = (8 * at for at in range(82))  # fmt: skip
 
 KEY_BYTES: Final = 128
 KIND_BYTES: Final = 64
@@ -67,8 +68,8 @@ NO_TIME_LAST: Final = -(2**63)
 class Memory:
     """The tables of one kernel in one process."""
 
-    def __init__(self, *, maps: int, memos: int, numbers: int) -> None:
-        """Make tables for so many bitmaps, time memos and number fields."""
+    def __init__(self, *, maps: int, memos: int, fields: int, numbers: int) -> None:
+        """Make tables for so many bitmaps, remembered times, fields and numbers."""
         self.header = np.zeros(HEADER_WORDS // 8, np.int64)
         self.maps_count = maps
         self.numbers = numbers
@@ -78,6 +79,7 @@ class Memory:
         self._put("memo", MEMO, max(memos, 1) * MEMO_BYTES)
         self._put("level_memo", LEVEL_MEMO, 4 * 256)
         self._put("tally", TALLY, 64)
+        self._put("fields", FIELDS, 16 * fields)
         self.grow_maps(WINDOW)
         self.grow_keys(1 << 14)
         self.grow_kinds(1 << 13)

@@ -32,6 +32,8 @@ from parser.kernel.memory import (
     KIND_MAX,
     KIND_SLOTS,
     KINDS,
+    LEVEL_MEMO,
+    MOMENT,
     NUMBER_FIELDS,
     NUMBER_SET,
     NUMBER_VALUES,
@@ -116,6 +118,23 @@ def intern_word(a, text, size):
 
 
 @compiled
+def known_word(a, memo, text, size, there):
+    """The number of a level or tag; short words that were just there are known at once."""
+    if there < 0 or size <= 0:
+        return 0
+    if size > 8:
+        return intern_word(a, text, size)
+    word = ld64(text) & shr(-1, 64 - (size << 3))
+    place = ld64(a + LEVEL_MEMO) + (memo << 8) + (((word ^ shr(word, 3) ^ size) & 7) << 5)
+    if ld64(place) != word or ld64(place + 8) != size:
+        number = intern_word(a, text, size)
+        st64(place, word)
+        st64(place + 8, size)
+        st64(place + 16, number)
+    return ld64(place + 16)
+
+
+@compiled
 def find_kind(a, pattern, level, tag0, tag1, tag2):
     """The number of a kind, from 1; made when it is new."""
     head, tail = level | shl(tag0, 32), tag1 | shl(tag2, 32)
@@ -165,8 +184,19 @@ def count_kind(a, number, first, last, offset, example, example_size):
 
 
 @compiled
+def begin_event(a, number, kind, offset):
+    """Make an event the current one."""
+    moment = ld64(a + MOMENT)
+    st64(a + EVENT, number)
+    st64(a + EVENT_OFFSET, offset)
+    st64(a + EVENT_FIRST, _MAX if moment == _MIN else moment)
+    st64(a + EVENT_LAST, moment)
+    st64(a + EVENT_KIND, kind)
+
+
+@compiled
 def count_event(a):
-    """Count the current event for its kind, when a continuation line has its first key."""
+    """Count the current event for its kind; it has a key."""
     first, last = ld64(a + EVENT_FIRST), ld64(a + EVENT_LAST)
     example, size = ld64(a + EVENT_EXAMPLE), ld64(a + EVENT_EXAMPLE_SIZE)
     count_kind(a, ld64(a + EVENT_KIND), first, last, ld64(a + EVENT_OFFSET), example, size)

@@ -22,12 +22,12 @@ Steps = Sequence[str | bytes]
 
 
 class TimeWriter:
-    """Writes into a block that is left by ``break`` where the time cannot be."""
+    """Writes into a function that returns 0 where the time cannot be."""
 
-    def __init__(self, out: Writer) -> None:
-        """Write to `out`."""
+    def __init__(self, out: Writer, memos: dict[object, int]) -> None:
+        """Write to `out`; layouts that begin with the same time share its memory."""
         self.out = out
-        self.memos: dict[tuple[str | bytes, ...], int] = {}
+        self.memos = memos
         self._seen: set[str] = set()
         self._told = True
 
@@ -101,7 +101,7 @@ class TimeWriter:
     def _literal(self, text: bytes) -> None:
         out = self.out
         for byte in text:
-            out(f"if ld8(text + p) != {byte}:", "    break", "p += 1")
+            out(f"if ld8(text + p) != {byte}:", "    return 0", "p += 1")
             if byte == 32:
                 with out.block("while ld8(text + p) == 32:"):
                     out("p += 1")
@@ -109,7 +109,7 @@ class TimeWriter:
     def _digits(self, name: str, count: int) -> None:
         self.out(
             f"if digits_run(text + p, {count - 1}) < {count}:",
-            "    break",
+            "    return 0",
             f"t_{name} = number(text + p, {count})",
             f"p += {count}",
         )
@@ -125,18 +125,18 @@ class TimeWriter:
             case "j":
                 self._digits("j", 3)
             case "m" | "d" | "H" | "I" | "M" | "S":
-                out("t = two_digits(text + p)", "if t == 0:", "    break")
+                out("t = two_digits(text + p)", "if t == 0:", "    return 0")
                 out(f"t_{step} = t >> 2", "p += t & 3")
             case "b":
-                out("t_m = month_named(text + p)", "if t_m == 0:", "    break", "p += 3")
+                out("t_m = month_named(text + p)", "if t_m == 0:", "    return 0", "p += 3")
             case "a":
-                out("t = p", "p = skip_letters(text, p)", "if p == t:", "    break")
+                out("t = p", "p = skip_letters(text, p)", "if p == t:", "    return 0")
             case "p":
                 out("t = (ld8(text + p) | 32) + 256 * (ld8(text + p + 1) | 32)")
-                out("if t != 0x6d61 and t != 0x6d70:", "    break")
+                out("if t != 0x6d61 and t != 0x6d70:", "    return 0")
                 out("t_p = 1 if t == 0x6d70 else 0", "p += 2")
             case "f":
-                out("t = digits_run(text + p, 9)", "if t < 1 or t > 9:", "    break")
+                out("t = digits_run(text + p, 9)", "if t < 1 or t > 9:", "    return 0")
                 out("t_f = milliseconds(text + p, t)", "p += t")
             case "f?":
                 with out.block("if ld8(text + p) == 46 or ld8(text + p) == 44:"):
@@ -146,19 +146,19 @@ class TimeWriter:
             case "z" | "z?":
                 out("zone = zone_size(text + p)")
                 if step == "z":
-                    out("if zone == 0:", "    break")
+                    out("if zone == 0:", "    return 0")
                 with out.block("if zone > 0:"):
                     out("t_z = zone_value(text + p, zone)", "zoned = 1", "p += zone")
-                    out("if t_z >= 86400000:", "    break")
+                    out("if t_z >= 86400000:", "    return 0")
             case "Z":
-                out("t = p", "p = skip_letters(text, p)", "if p == t:", "    break")
+                out("t = p", "p = skip_letters(text, p)", "if p == t:", "    return 0")
                 out("if is_utc(text + t, p - t):", "    zoned = 1", "    t_z = 0")
             case "s" | "Q":
                 most = 12 if step == "s" else 15
-                out(f"t = digits_run(text + p, {most})", f"if t < 1 or t > {most}:", "    break")
+                out(f"t = digits_run(text + p, {most})", f"if t < 1 or t > {most}:", "    return 0")
                 out(f"t_{step} = number(text + p, t)", "p += t")
             case "T?":
-                out("if ld8(text + p) != 84 and ld8(text + p) != 32:", "    break", "p += 1")
+                out("if ld8(text + p) != 84 and ld8(text + p) != 32:", "    return 0", "p += 1")
             case other:
                 raise UnsupportedFormatError(f"no %{other} in compiled code")
 
@@ -172,23 +172,23 @@ class TimeWriter:
             out("moment = t_s * 1000 + t_f")
             return
         if "I" in seen:
-            out("if t_I < 1 or t_I > 12:", "    break")
+            out("if t_I < 1 or t_I > 12:", "    return 0")
             out("t_H = t_I % 12" + (" + 12 * t_p" if "p" in seen else ""))
         hour = "t_H" if seen & {"H", "I"} else "0"
         minute = "t_M" if "M" in seen else "0"
         second = "t_S" if "S" in seen else "0"
-        out(f"if {hour} > 23 or {minute} > 59 or {second} > 60:", "    break")
+        out(f"if {hour} > 23 or {minute} > 59 or {second} > 60:", "    return 0")
         out(f"t = ({hour} * 3600 + {minute} * 60 + {second}) * 1000 + t_f")
         if "j" in seen and "Y" in seen:
-            out("if t_j < 1 or t_j > 366 or t_Y < 1:", "    break")
+            out("if t_j < 1 or t_j > 366 or t_Y < 1:", "    return 0")
             out("moment = days(t_Y, 1, t_j) * 86400000 + t")
         elif "j" in seen or not {"m", "d"} <= seen:
             return
         elif "Y" in seen:
-            out("if t_Y < 1 or not is_day(t_Y, t_m, t_d):", "    break")
+            out("if t_Y < 1 or not is_day(t_Y, t_m, t_d):", "    return 0")
             out("moment = days(t_Y, t_m, t_d) * 86400000 + t")
         else:
-            out("if not is_day(0, t_m, t_d):", "    break")
+            out("if not is_day(0, t_m, t_d):", "    return 0")
             out("moment = yearless(a, t_m, t_d, t, zoned, t_z)")
             return
         if not local:
