@@ -34,7 +34,9 @@ _LARGE_ARRAY: Final = re.compile(rb"\*\d{5}").search
 _OTHER_TYPES: Final = re.compile(rb"\r\n[+(=]").search
 _LENGTH: Final = re.compile(rb"0|-?[1-9][0-9]{0,18}").fullmatch
 _ONLY_BYTES: Final = {bytes}
+_ONLY_LISTS: Final = {list}
 _RARE_TYPES: Final = tuple(b"+-,#_%~>|!(=")
+_ALL: Final = 1 << 60
 _flatten: Final = chain.from_iterable
 
 Command = list[bytes]
@@ -65,16 +67,28 @@ class RequestReader:
 
     def feed(self, data: bytes) -> list[Command]:
         """Return the commands that are complete now; look at ``error`` afterwards."""
-        if self._strict is None:
-            if not self.limited and data[0] == _STAR and _LARGE_ARRAY(data) is None:
-                commands = self._quick(data)
-                if commands is not None:
-                    return commands
-            self._strict = _Strict(self._config, limited=self.limited)
         if self.error is not None:
             return []
         strict = self._strict
-        commands, self.error = strict.feed(data)
+        if strict is not None:
+            if self.limited:
+                return self._feed_strict(data)
+            begun = self._feed_strict(data, 1)  # the request that had begun; then the quick way
+            if self.error is not None or not begun or not strict.held_bytes:
+                return begun
+            self._strict = None
+            return begun + self.feed(strict.rest())
+        if not self.limited and data[0] == _STAR and _LARGE_ARRAY(data) is None:
+            commands = self._quick(data)
+            if commands is not None:
+                return commands
+        return self._feed_strict(data)
+
+    def _feed_strict(self, data: bytes, at_most: int = _ALL) -> list[Command]:
+        strict = self._strict
+        if strict is None:
+            strict = self._strict = _Strict(self._config, limited=self.limited)
+        commands, self.error = strict.feed(data, at_most)
         if self.error is None and strict.held_bytes == 0:
             self._strict = None
         return commands
@@ -84,30 +98,28 @@ class RequestReader:
         global _reader  # noqa: PLW0603 - see there
         try:
             _reader.feed(data)
+            _reader.feed(_MARK)
             commands: list[Any] = list(iter(_reader.gets, False))
-            # A chunk that ends behind a whole argument leaves the reader in the middle of an array
-            # with its buffer empty; then the sizes of the commands do not add up to the chunk's.
-            if _reader.has_data() or (
-                data.count(b"*") != len(commands)
-                and sum(map(_canonical_size, commands)) != len(data)
-            ):
-                _reader = hiredis.Reader()
-                if not self._plain(data, commands):
-                    return None
-                size = sum(map(_canonical_size, commands))
-                self._strict = _Strict(self._config, limited=False)
-                _, self.error = self._strict.feed(data[size:])
-                return commands
+            if commands and commands[-1] == _MARK_READ:
+                commands.pop()
+                return commands if self._plain(data, commands) else None
+            # The mark was taken for a part of a request: the chunk ends inside one.
+            _reader = hiredis.Reader()
+            _reader.feed(data)
+            commands = list(iter(_reader.gets, False))
         except (hiredis.HiredisError, TypeError):
             _reader = hiredis.Reader()
             return None
-        return commands if self._plain(data, commands) else None
+        _reader = hiredis.Reader()
+        if not self._plain(data, commands):
+            return None
+        return commands + self._feed_strict(data[sum(map(_canonical_size, commands)) :])
 
     @staticmethod
     def _plain(data: bytes, commands: list[Any]) -> bool:
         """Whether hiredis read nothing but arrays of bulk strings, none of them empty."""
-        if not all(commands):
-            return False
+        if not all(commands) or set(map(type, commands)) != _ONLY_LISTS:
+            return not commands
         if (
             data.count(b"*") == len(commands)
             and not any(map(data.__contains__, _RARE_TYPES))
@@ -115,8 +127,6 @@ class RequestReader:
         ):
             return True  # no byte in it can begin anything but a request or a bulk string
         try:
-            if set(map(type, commands)) != {list}:
-                return False
             if set(map(type, _flatten(commands))) != _ONLY_BYTES:
                 return False
         except TypeError:
@@ -124,6 +134,10 @@ class RequestReader:
         # A status, a big number and a verbatim string are bytes too; they show by their first byte.
         return _OTHER_TYPES(data) is None
 
+
+_MARK: Final = b"*1\r\n$1\r\n\0\r\n"
+_MARK_READ: Final = [b"\0"]
+"""A request put behind every chunk: it comes out as it is only when the chunk ends at a border."""
 
 _reader = hiredis.Reader()
 """One for all clients, because it is empty between two calls; replaced when it is not."""
@@ -160,8 +174,12 @@ class _Strict:
         """Bytes that are kept because a request is not complete."""
         return len(self._buffer) - self._pos + sum(map(len, self._args)) + self._left
 
-    def feed(self, data: bytes) -> tuple[list[Command], str | None]:
-        """Return what is complete, and what is wrong with the rest if something is."""
+    def rest(self) -> bytes:
+        """Return the bytes that were not looked at, when a request has just come to its end."""
+        return bytes(self._buffer)
+
+    def feed(self, data: bytes, at_most: int) -> tuple[list[Command], str | None]:
+        """Return up to so many requests, and what is wrong with what follows if something is."""
         self._buffer += data
         commands: list[Command] = []
         if len(self._buffer) < self._need:
@@ -169,7 +187,7 @@ class _Strict:
         self._need = 0
         error = None
         try:
-            while self._step(commands):
+            while len(commands) < at_most and self._step(commands):
                 pass
         except _Broken as broken:
             error = _PREFIX + str(broken)

@@ -210,5 +210,8 @@ def test_a_large_request_in_many_pieces_is_read_in_linear_time() -> None:
     stream = frame([b"MSET", *[b"k%d" % n for n in range(60_000)]])
     commands, error = read([stream[i : i + 4096] for i in range(0, len(stream), 4096)])
     assert error is None
-    assert len(commands) == 1
-    assert len(commands[0]) == 60_001
+    assert [len(command) for command in commands] == [60_001]
+    stream = frame([b"GET", b"key"]) * 60_000
+    commands, error = read([stream[i : i + 4096] for i in range(0, len(stream), 4096)])
+    assert error is None
+    assert commands == [[b"GET", b"key"]] * 60_000
