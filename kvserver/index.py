@@ -83,6 +83,7 @@ _SHARDS: Final = 128
 _NEW_SLOTS: Final = 200
 """So many slots a posting collects before it puts them in their place together."""
 _MIN_DEAD: Final = 4096
+_MIN_FEED: Final = 200_000
 
 
 class Slots:
@@ -373,6 +374,8 @@ class SummaryIndex:
         else:
             for batch in batches:
                 self._give(_in_steps(batch))
+        # More changes than there are keys are not worth remembering: reading all is no dearer.
+        self._feed.bound = max(_MIN_FEED, len(self.state.slots))
 
     def _rebuild(self) -> None:
         self.rebuilds += 1

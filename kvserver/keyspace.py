@@ -59,18 +59,20 @@ def wall_clock_ms() -> int:
 class ChangeFeed:
     """Keys of summaries that changed since ``take`` was last called, in batches as they came."""
 
-    __slots__ = ("_batches", "_size", "overflow")
+    __slots__ = ("_batches", "_size", "bound", "overflow")
 
     def __init__(self) -> None:
         self._batches: list[Sequence[bytes]] = []
         self._size = 0
+        self.bound = _FEED_KEYS
+        """Keys that are remembered; the follower may set it."""
         self.overflow = False
         """More changed than is remembered: the follower must look at all keys."""
 
     def add(self, keys: Sequence[bytes]) -> None:
         """Remember one batch; O(1)."""
         self._size += len(keys)
-        if self._size > _FEED_KEYS:
+        if self._size > self.bound:
             self._batches.clear()
             self.overflow = True
         else:

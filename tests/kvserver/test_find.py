@@ -356,6 +356,21 @@ def test_the_index_costs_nothing_before_the_first_find_and_is_counted_after_it(
     assert figures["find_index_bytes"] > 0
 
 
+def test_more_changes_than_are_remembered_lead_to_a_new_reading(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(index_module, "_MIN_FEED", 4)
+    keys(engine)
+    keys(engine)
+    assert engine.summary_index is not None
+    assert engine.summary_index.rebuilds == 1
+    for n in range(10):
+        engine.keyspace.merge(b"new_%d" % n, pack(Summary(1)))
+    assert len(keys(engine)) == 13
+    assert engine.summary_index.rebuilds == 2
+    engine.summary_index.check()
+
+
 def test_a_tag_with_too_many_values_is_still_found(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
