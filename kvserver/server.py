@@ -87,7 +87,7 @@ class Server:
         async with trio.open_nursery() as nursery:
             if self.tls is not None:
                 nursery.start_soon(self.tls.run)
-            nursery.start_soon(self._watch_signals)
+            await nursery.start(self._watch_signals)
             nursery.start_soon(self.reactor.run)
             status = await self._live(nursery)
             nursery.cancel_scope.cancel()
@@ -196,11 +196,14 @@ class Server:
 
     # --------------------------------------------------------------------------------------- life
 
-    async def _watch_signals(self) -> None:
+    async def _watch_signals(
+        self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    ) -> None:
         for name in ("SIGHUP", "SIGUSR1", "SIGUSR2"):
             if hasattr(signal, name):
                 signal.signal(getattr(signal, name), signal.SIG_IGN)
         with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as received:
+            task_status.started()
             async for number in received:
                 log.info("%s received, stopping", signal.Signals(number).name)
                 self.request_stop()
