@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 __all__ = ["Imported", "export_entries", "import_items"]
 
 PAGE_KEYS: Final = 1000
-BATCH_COMMANDS: Final = 600
-BATCH_BYTES: Final = 1024 * 1024
+BATCH_COMMANDS: Final = 300
+BATCH_BYTES: Final = 512 * 1024
 """A batch is one turn of the server; other clients wait for its end."""
 
 

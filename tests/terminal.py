@@ -49,6 +49,18 @@ class Terminal:
                     f"{pattern!r} did not appear; the terminal shows:\n{self.text}"
                 )
 
+    def type_until(self, keys: str, pattern: str) -> re.Match[str]:
+        """Type keys, again each second, until something new matches.
+
+        For Ctrl-C at a prompt: one that comes while readline is about to wait is acted upon with
+        the next key only.
+        """
+        for _ in range(int(WAIT_S)):
+            self.type(keys)
+            with contextlib.suppress(AssertionError):
+                return self.wait_for(pattern, 1.0)
+        raise AssertionError(f"{keys!r} did nothing; the terminal shows:\n{self.text}")
+
     def ended(self, wait_s: float = WAIT_S) -> int:
         """Wait for the program's end and return its exit status, negative for a signal."""
         ends_s = time.monotonic() + wait_s

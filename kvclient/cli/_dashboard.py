@@ -17,6 +17,8 @@ __all__ = ["Dashboard", "flat"]
 
 RATED: Final = ("commands", "hits", "misses", "expired", "evicted", "lines", "matched", "net_")
 """Figures whose last part begins so only grow; how fast is what one wants to see."""
+GROUPS: Final = ("journal", "compaction")
+LATENCY: Final = "latency_us"
 SPARK: Final = "▁▂▃▄▅▆▇█"
 WIDTH: Final = 60
 
@@ -50,19 +52,20 @@ class Dashboard:
 
         now = flat(figures)
         rates = self._rates(now, now_s)
-        busy = next((rates[name] for name in ("commands", "total_commands") if name in rates), None)
+        busy = rates.get("commands")
         if busy is not None:
             self._history.append(busy)
         title = Text.assemble(("kvstore ", "bold"), (self._address, "cyan"))
         head = Text(f"{busy:,.0f} commands/s  " if busy is not None else "")
         head.append(sparkline(self._history), style="green")
-        groups: dict[str, dict[str, Any]] = {}
-        for name, value in now.items():
-            group, dot, rest = name.partition(".")
-            if not dot:
-                group, rest = "server", name
-            groups.setdefault(group, {})[rest] = (value, rates.get(name))
-        panels = [Panel(_figures(rows), title=name, expand=False) for name, rows in groups.items()]
+        panels = [
+            Panel(_figures(rows), title=name, title_align="left", expand=False)
+            for name, rows in _groups(now, rates).items()
+        ]
+        if latency := figures.get(LATENCY):
+            panels.append(
+                Panel(_latencies(latency), title="latency, µs", title_align="left", expand=False)
+            )
         self._before, self._before_s = now, now_s
         return Group(title, head, Columns(panels), Text("q ends", style="dim"))
 
@@ -79,14 +82,49 @@ class Dashboard:
         return rates
 
 
-def _figures(rows: dict[str, tuple[Any, float | None]]) -> RenderableType:
+Rows = dict[str, tuple[Any, float | None]]
+
+
+def _groups(now: dict[str, Any], rates: dict[str, float]) -> dict[str, Rows]:
+    """Sort figures by what they are about: what their names begin with."""
+    groups: dict[str, Rows] = {}
+    for name, value in now.items():
+        if name.startswith(f"{LATENCY}."):
+            continue
+        group, dot, rest = name.partition(".")
+        if not dot:
+            group = next((one for one in GROUPS if name.startswith(f"{one}_")), "server")
+            rest = name.removeprefix(f"{group}_")
+        elif group.endswith("books") and group != "books":
+            continue  # of each source: kvcli sources shows them
+        groups.setdefault(group, {})[rest] = (value, rates.get(name))
+    return groups
+
+
+def _latencies(latency: dict[str, Any]) -> RenderableType:
     from rich.table import Table
     from rich.text import Text
 
     drawn = Table.grid(padding=(0, 2))
     drawn.add_column(style="dim")
-    drawn.add_column(justify="right")
-    drawn.add_column(justify="right", style="green")
+    rows = {name: row for name, row in latency.items() if isinstance(row, dict)}
+    columns = list(dict.fromkeys(column for row in rows.values() for column in row))
+    for _ in columns:
+        drawn.add_column(justify="right")
+    drawn.add_row("", *[Text(column, style="dim") for column in columns])
+    for name, row in rows.items():
+        drawn.add_row(Text(name), *[Text(told(name, row.get(column))) for column in columns])
+    return drawn
+
+
+def _figures(rows: Rows) -> RenderableType:
+    from rich.table import Table
+    from rich.text import Text
+
+    drawn = Table.grid(padding=(0, 2))
+    drawn.add_column(style="dim", no_wrap=True)
+    drawn.add_column(justify="right", no_wrap=True)
+    drawn.add_column(justify="right", style="green", no_wrap=True)
     for name, (value, rate) in rows.items():
         drawn.add_row(
             Text(name.replace("_", " ")),

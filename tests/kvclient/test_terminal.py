@@ -129,8 +129,7 @@ def test_the_shell_completes_remembers_and_goes_on_after_mistakes(
             seen.wait_for(r"\d> ")
             seen.type(keys)
             seen.wait_for(answer)
-        seen.type("\x03")  # Ctrl-C gives up the line, not the shell
-        seen.wait_for(r"\d> ")
+        seen.type_until("\x03", r"\d> ")  # Ctrl-C gives up the line, not the shell
         seen.type("exit\n")
         assert seen.ended() == 0
     history = tmp_path / ".local/state/kvcli/history"
