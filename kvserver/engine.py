@@ -45,7 +45,9 @@ class Engine:
 
     def __init__(self, config: Config | None = None, keyspace: Keyspace | None = None) -> None:
         self.config = config or Config()
-        self.keyspace = keyspace or Keyspace(max_patterns=self.config.max_patterns)
+        if keyspace is None:  # an empty one is false
+            keyspace = Keyspace(max_patterns=self.config.max_patterns)
+        self.keyspace = keyspace
         self.registry = load_registry()
         self.stats = Stats()
         self.stats.slowlog_slower_than_us = self.config.slowlog_slower_than_us
