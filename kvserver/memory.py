@@ -2,7 +2,7 @@
 
 Nothing here costs anything while no limit is set. With a limit, the keyspace's dict is one that
 adds up the sizes of its keys and values as they come and go, so that the number is exact at any
-moment and not sampled. What counts is that sum, the tables around it, and the memory of the process
+moment and not sampled. What counts is that sum, a mean for the tables around it, and the memory of the process
 as it was without data: so the limit is about what the system sees, up to fragmentation.
 
 Policies: ``noeviction`` refuses; ``allkeys-lru`` and ``volatile-lru`` take the longest unused of a
@@ -28,10 +28,23 @@ if TYPE_CHECKING:
     from kvserver.engine import Engine
     from kvserver.session import Session
 
-__all__ = ["OUT_OF_MEMORY", "MeasuredData", "MemoryLimit", "entry_bytes", "resident_bytes"]
+__all__ = [
+    "DEADLINE_BYTES",
+    "OUT_OF_MEMORY",
+    "TABLE_BYTES",
+    "MeasuredData",
+    "MemoryLimit",
+    "entry_bytes",
+    "resident_bytes",
+]
 
 OUT_OF_MEMORY: Final = "OOM command not allowed when used memory > 'maxmemory'."
-_DEADLINE_BYTES: Final = 200
+TABLE_BYTES: Final = 100
+"""What an entry takes in the tables of the keyspace. A mean: a table grows by doubling, and a count
+that jumped with it would evict half of the keys at once."""
+_USE_BYTES: Final = 100
+"""The same for the time of last use."""
+DEADLINE_BYTES: Final = 200
 """What a deadline costs in its two tables; measured with a million spread over days."""
 _EVICTIONS_AT_ONCE: Final = 100_000
 _TRIES: Final = 20
@@ -124,10 +137,8 @@ class MemoryLimit:
         data = keyspace.data
         if not isinstance(data, MeasuredData):
             return 0
-        tables = dict.__sizeof__(data) + keyspace.order.__sizeof__()
-        if data.used_at is not None:
-            tables += data.used_at.__sizeof__() + 32 * len(data.used_at)
-        return data.stored_bytes + tables + _DEADLINE_BYTES * len(keyspace.deadlines)
+        each = TABLE_BYTES if data.used_at is None else TABLE_BYTES + _USE_BYTES
+        return data.stored_bytes + each * len(data) + DEADLINE_BYTES * len(keyspace.deadlines)
 
     def used_bytes(self) -> int:
         """Return what counts against the limit; resident memory while there is none."""

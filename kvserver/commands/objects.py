@@ -7,7 +7,7 @@ from typing import Final
 from kvserver.commands.arguments import NOT_AN_INTEGER, SYNTAX_ERROR, help_reply, integer_argument
 from kvserver.commands.table import CommandTable
 from kvserver.errors import CommandError
-from kvserver.memory import entry_bytes, resident_bytes
+from kvserver.memory import DEADLINE_BYTES, TABLE_BYTES, entry_bytes, resident_bytes
 from kvserver.numbers import parse_int
 from kvserver.resp import OK, bulk, encode, integer, verbatim
 from kvserver.session import Session
@@ -17,9 +17,6 @@ OBJECT: Final = TABLE.container("object", "Tells how a value is kept.", "2.2.3")
 _KEY: Final = (2, 2, 1)
 _SHORT_BYTES: Final = 44
 """Up to so many bytes Redis keeps a string inside its object."""
-_TABLE_BYTES: Final = 80
-"""What an entry takes in the tables of the keyspace."""
-_DEADLINE_BYTES: Final = 200
 
 
 @OBJECT.command("encoding", 3, "readonly", keys=_KEY, since="2.2.3", complexity="O(1)")
@@ -84,8 +81,8 @@ def usage(session: Session, args: list[bytes]) -> bytes:
     value = keyspace.peek(args[2])
     if value is None:
         return session.null
-    deadline = _DEADLINE_BYTES if keyspace.deadline(args[2]) is not None else 0
-    return integer(entry_bytes(args[2], value) + _TABLE_BYTES + deadline)
+    deadline = DEADLINE_BYTES if keyspace.deadline(args[2]) is not None else 0
+    return integer(entry_bytes(args[2], value) + TABLE_BYTES + deadline)
 
 
 @MEMORY.command("stats", 2, "readonly", since="4.0.0", complexity="O(1)")
@@ -94,7 +91,7 @@ def stats(session: Session, args: list[bytes]) -> bytes:  # noqa: ARG001 - as ev
     keyspace = session.keyspace
     keys = len(keyspace)
     used = session.engine.memory.used_bytes()
-    tables = _TABLE_BYTES * keys + _DEADLINE_BYTES * len(keyspace.deadlines)
+    tables = TABLE_BYTES * keys + DEADLINE_BYTES * len(keyspace.deadlines)
     output = sum(sum(map(len, s.out)) for s in session.engine.sessions.values())
     resident = resident_bytes()
     return encode(
@@ -105,8 +102,8 @@ def stats(session: Session, args: list[bytes]) -> bytes:  # noqa: ARG001 - as ev
             "startup.allocated": session.engine.memory.base_bytes,
             "clients.normal": output,
             "db.0": {
-                "overhead.hashtable.main": _TABLE_BYTES * keys,
-                "overhead.hashtable.expires": _DEADLINE_BYTES * len(keyspace.deadlines),
+                "overhead.hashtable.main": TABLE_BYTES * keys,
+                "overhead.hashtable.expires": DEADLINE_BYTES * len(keyspace.deadlines),
             },
             "overhead.total": tables + output,
             "keys.count": keys,
