@@ -2,8 +2,8 @@
 
 Nothing here costs anything while no limit is set. With a limit, the keyspace's dict is one that
 adds up the sizes of its keys and values as they come and go, so that the number is exact at any
-moment and not sampled. What counts is that sum, a mean for the tables around it, and the memory of the process
-as it was without data: so the limit is about what the system sees, up to fragmentation.
+moment and not sampled. What counts is that sum, a mean for the tables around it, and the memory of
+the process as it was without data: so the limit is about what the system sees, up to fragmentation.
 
 Policies: ``noeviction`` refuses; ``allkeys-lru`` and ``volatile-lru`` take the longest unused of a
 few keys picked at random, as Redis does; ``volatile-ttl`` takes the key that expires first.
@@ -84,6 +84,11 @@ class MeasuredData(dict[bytes, bytes]):
         super().__setitem__(key, value)
         if self.used_at is not None:
             self.used_at[key] = int(time.monotonic())
+
+    def update(self, other: Any = (), /, **_: Any) -> None:
+        """Take over all entries of a mapping or of pairs."""
+        for key, value in other.items() if isinstance(other, dict) else other:
+            self[key] = value
 
     def __delitem__(self, key: bytes) -> None:
         self.pop(key)
