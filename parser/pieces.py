@@ -15,12 +15,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from parser.ranges import MAX_LINE_BYTES
 from parser.streams import BrokenStream
 
-__all__ = ["SAMPLE_BYTES", "Piece", "cut_pieces"]
+__all__ = ["SAMPLE_BYTES", "Piece", "cut_pieces", "whole_pieces"]
 
 SAMPLE_BYTES: Final = 4096
 """What is kept of a line that is too long."""
@@ -67,6 +67,16 @@ def cut_pieces(
         raise
     if to_the_end:
         yield from cutter.finish()
+
+
+def whole_pieces(data: memoryview, start: int) -> Iterator[Piece]:
+    """Cut a stretch that was read at once: one piece, unless lines in it are too long."""
+    for low, high, too_long in _apart(data.obj, len(data)):
+        if too_long:
+            shown = bytes(data[low : min(high, low + SAMPLE_BYTES)])
+            yield Piece(start + low, start + high, start + low, shown, too_long=True)
+        else:
+            yield Piece(start + low, start + high, start + low, data[low:high])
 
 
 class _Cutter:
@@ -136,7 +146,7 @@ class _Cutter:
         del self._held[:size]
         start, data_start = self._start, self._start + self._passed
         self._passed = 0
-        for low, high, too_long in _apart(data):
+        for low, high, too_long in _apart(data, size):
             shown = data[low : min(high, low + SAMPLE_BYTES) if too_long else high]
             yield Piece(start, data_start + high, data_start + low, shown, too_long)
             start = data_start + high
@@ -161,21 +171,22 @@ class _Cutter:
         return piece
 
 
-def _apart(data: bytes) -> Iterator[tuple[int, int, bool]]:
-    """Yield stretches ``(low, high, too_long)``: lines that are too long stand alone.
+def _apart(data: Any, size: int) -> Iterator[tuple[int, int, bool]]:
+    """Yield stretches ``(low, high, too_long)`` of ``data[:size]``, something that has ``find``.
+
+    Lines that are too long stand alone.
 
     Looks for one newline in each ``MAX_LINE_BYTES``, from behind, so it costs next to nothing.
     """
     low = position = 0
-    size = len(data)
     while size - position > MAX_LINE_BYTES:
-        newline = data.rfind(b"\n", position, position + MAX_LINE_BYTES + 1)
+        newline = data.rfind(b"\n", position, min(position + MAX_LINE_BYTES + 1, size))
         if newline >= 0:
             position = newline + 1
             continue
         if position > low:
             yield low, position, False
-        newline = data.find(b"\n", position + MAX_LINE_BYTES)
+        newline = data.find(b"\n", position + MAX_LINE_BYTES, size)
         low = size if newline < 0 else newline + 1
         yield position, low, True
         position = low

@@ -34,7 +34,7 @@ import msgpack
 from parser import frames
 from parser.errors import ParserError
 from parser.fingerprint import Marker
-from parser.pieces import Piece, cut_pieces
+from parser.pieces import Piece, cut_pieces, whole_pieces
 from parser.ranges import MAX_LINE_BYTES, boundary
 from parser.recipe import Recipe
 from parser.source import OpenedFile, file_blocks
@@ -48,6 +48,7 @@ __all__ = ["STREAM_PIECE_BYTES", "Message", "Work", "count_piece", "main"]
 Message = tuple[dict[str, Any], bytes]
 
 STREAM_PIECE_BYTES: Final = 4 << 20
+_LINE_BYTES: Final = 1024  # enough of a line to tell how it begins
 _NOTHING: Final = b"\x90"  # no keys, as msgpack
 _MAX_ENGINES: Final = 32
 _IDLE_S: Final = 0.3  # a pipe that is silent for so long shows what it has
@@ -59,6 +60,7 @@ class Work:
     def __init__(self, engine_of: Callable[[Recipe], Engine] = Recipe.engine) -> None:
         self._engine_of = engine_of
         self._engines: dict[bytes, tuple[Recipe, Engine]] = {}
+        self._buffer = bytearray()
 
     def messages(self, task: dict[str, Any], prefix: bytes = b"") -> Iterator[Message]:
         """Do a task and yield the messages that answer it, the last one ``done``.
@@ -110,23 +112,34 @@ class Work:
             if low >= high:
                 return
             inside = low == start > 0 and file.read_at(start - 1, 1) != b"\n"
-            if high - low <= task["cut"][1] - task["cut"][0] + 2 * MAX_LINE_BYTES:
-                block_bytes, piece_bytes = high - low, high - low + 1
-            else:  # a very long line or event: not all at once
-                block_bytes, piece_bytes = BLOCK_BYTES, STREAM_PIECE_BYTES
-            pieces = cut_pieces(
-                _file_blocks_between(file, low, high, block_bytes),
-                low,
-                inside_line=inside,
-                piece_bytes=piece_bytes,
-                starts_event=starts_event,
-                to_the_end=high < end or not task["live"],
-            )
+            to_the_end = high < end or not task["live"]
+            usual = high - low <= task["cut"][1] - task["cut"][0] + 2 * MAX_LINE_BYTES
+            if usual and to_the_end and not inside:
+                pieces = whole_pieces(self._read_at_once(file, low, high), low)
+            else:  # a very long line or event is not read at once
+                pieces = cut_pieces(
+                    _file_blocks_between(file, low, high),
+                    low,
+                    inside_line=inside,
+                    piece_bytes=max(task["cut"][1] - task["cut"][0], STREAM_PIECE_BYTES),
+                    starts_event=starts_event,
+                    to_the_end=to_the_end,
+                )
             for piece in pieces:
                 messages = list(count_piece(task, piece, recipe, engine))
                 if file.read_at(0, len(task["begin"])) != task["begin"]:
                     raise _Changed("the file was replaced while it was read")
                 yield from messages
+
+    def _read_at_once(self, file: OpenedFile, low: int, high: int) -> memoryview:
+        """Read a range into the buffer that the one before was in: fresh memory costs more."""
+        size = high - low
+        if len(self._buffer) < size:
+            self._buffer = bytearray(size + MAX_LINE_BYTES)
+        view = memoryview(self._buffer)[:size]
+        if file.read_into(low, view) < size:
+            raise _Changed("the file became shorter while it was read")
+        return view
 
     # ----------------------------------------------------------------------------------- streams
 
@@ -186,7 +199,9 @@ def count_piece(
     continued = 0
     data, data_start = piece.data, piece.data_start
     if recipe.joins and data_start > 0:
-        continued, skipped = _leading(bytes(data[: MAX_LINE_BYTES * 2]), recipe)
+        continued, skipped = _leading(bytes(data[:_LINE_BYTES]), recipe)
+        if continued:
+            continued, skipped = _leading(bytes(data), recipe)
         data, data_start = memoryview(data)[skipped:], data_start + skipped
     try:
         found = engine.summarize(data, source=task["source"], offset=data_start)
@@ -277,11 +292,9 @@ def _leading(data: bytes, recipe: Recipe) -> tuple[int, int]:
 # ----------------------------------------------------------------------------------------- reading
 
 
-def _file_blocks_between(
-    file: OpenedFile, start: int, end: int, block_bytes: int
-) -> Iterator[bytes]:
+def _file_blocks_between(file: OpenedFile, start: int, end: int) -> Iterator[bytes]:
     while start < end:
-        block = file.read_at(start, min(block_bytes, end - start))
+        block = file.read_at(start, min(BLOCK_BYTES, end - start))
         if not block:
             raise _Changed("the file became shorter while it was read")
         start += len(block)

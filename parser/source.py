@@ -188,6 +188,16 @@ class OpenedFile:
             got += len(data)
         return b"".join(parts)
 
+    def read_into(self, offset: int, view: memoryview) -> int:
+        """Fill ``view`` from ``offset``; return how much of it, less only at the end."""
+        got = 0
+        while got < len(view):
+            read = os.preadv(self.descriptor, [view[got:]], offset + got)
+            if not read:
+                break
+            got += read
+        return got
+
     def mark_at(self, offset: int) -> bytes | None:
         """Return the mark at ``offset``, or None when the file ends before it."""
         window = self.read_at(offset - MARK_BYTES, MARK_BYTES)
