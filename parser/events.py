@@ -7,57 +7,22 @@ damaged compressed file is given before ``BrokenStream`` says where it ends.
 
 from __future__ import annotations
 
-import os
 import select
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import chain
-from pathlib import Path
 from typing import Final
 
-from parser.errors import SourceError
+from parser.chunks import chunks_of
 from parser.extract import Event, Rejected
 from parser.filters import Filters
 from parser.interpreter import Interpreter
 from parser.run import Reading, recipes
 from parser.search import blocks_of_lines
-from parser.source import SAMPLE_BYTES, STDIN, Input, Problem, inspect
-from parser.streams import decompress, kind_of
+from parser.source import SAMPLE_BYTES, STDIN, Input, inspect
 from parser.times import zone_named
 
-__all__ = ["Log", "chunks_of", "open_log"]
-
-READ_BYTES: Final = 1 << 20
-"""How much of a plain file is read at once."""
-
-
-def chunks_of(path: str) -> Iterator[bytes]:
-    """Yield the uncompressed content of a file, or of standard input for ``-``, in chunks.
-
-    Raises:
-        SourceError: there is no such file, or it is none that can be read.
-        BrokenStream: the compressed data ends early; comes after all that could be read.
-    """
-    if path == STDIN:
-        blocks = _stdin_blocks()
-        first = next(blocks, b"")
-        yield from decompress(kind_of(first), chain([first], blocks))
-        return
-    found = inspect(path)
-    if isinstance(found, Problem):
-        raise SourceError(str(found))
-    yield from decompress(found.kind, _file_blocks(path))
-
-
-def _file_blocks(path: str) -> Iterator[bytes]:
-    with Path(path).open("rb", buffering=0) as file:
-        while block := file.read(READ_BYTES):
-            yield block
-
-
-def _stdin_blocks() -> Iterator[bytes]:
-    while block := os.read(0, READ_BYTES):
-        yield block
+__all__ = ["Log", "blocks_of_events", "open_log"]
 
 
 def stdin_is_quiet(wait_s: float) -> bool:

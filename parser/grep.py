@@ -22,9 +22,9 @@ from typing import IO, Any, Final, NamedTuple
 
 import msgpack
 
+from parser.chunks import chunks_of
 from parser.errors import SourceError
-from parser.events import chunks_of
-from parser.search import BLOCK_BYTES, Matcher, Tally, compile_pattern, select
+from parser.search import BLOCK_BYTES, Matcher, Tally, compile_pattern, count, select
 from parser.source import STDIN, Input, inspect
 from parser.streams import BrokenStream
 
@@ -107,9 +107,10 @@ def _searched(
     """Yield the selected lines of a stretch and keep the tally."""
     chunks = chunks_of(stretch.path) if stretch.end < 0 else _piece(stretch)
     readable = _guarded(chunks, result)
-    for lines in select(readable, matcher, result.tally, invert=search.invert):
-        if search.wants_lines:
-            yield lines
+    if search.wants_lines:
+        yield from select(readable, matcher, result.tally, invert=search.invert)
+    else:
+        count(readable, matcher, result.tally, invert=search.invert)
 
 
 def _guarded(chunks: Iterable[bytes], result: FileResult) -> Iterator[bytes]:

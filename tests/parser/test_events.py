@@ -13,9 +13,11 @@ import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
+from parser import chunks as chunks_module
 from parser import events as events_module
+from parser.chunks import chunks_of
 from parser.errors import SourceError
-from parser.events import blocks_of_events, chunks_of, open_log
+from parser.events import blocks_of_events, open_log
 from parser.extract import Event, Rejected
 from parser.run import Reading
 from parser.streams import BrokenStream
@@ -44,7 +46,7 @@ def test_compression_makes_no_difference(tmp_path: Path, packed: Callable[[bytes
 
 
 def test_offsets_lead_back_to_the_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(events_module, "READ_BYTES", 999)
+    monkeypatch.setattr(chunks_module, "READ_BYTES", 999)
     path = tmp_path / "app.log"
     path.write_bytes(LOG[:2000] + b"not a line of it\n" + LOG[2000:])
     for event in open_log(str(path), Reading(format="hdfs")).events():
@@ -58,7 +60,7 @@ def test_a_stack_trace_belongs_to_its_event_wherever_a_block_ends(
     path = tmp_path / "app.log"
     path.write_bytes(TRACE)
     for size in (50, 77, 300, 100_000):
-        monkeypatch.setattr(events_module, "READ_BYTES", size)
+        monkeypatch.setattr(chunks_module, "READ_BYTES", size)
         found = list(open_log(str(path), Reading()).events())
         assert len(found) == 30, size
         assert all(isinstance(event, Event) and len(event.more) == 3 for event in found)

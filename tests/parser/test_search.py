@@ -10,7 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from parser.errors import PatternError
-from parser.search import Tally, blocks_of_lines, compile_pattern, select, within_lines
+from parser.search import Tally, blocks_of_lines, compile_pattern, count, select, within_lines
 
 ATOMS = st.sampled_from(
     [
@@ -101,6 +101,9 @@ def found(
     lines = text.split(b"\n")[:-1]
     assert tally.selected == len(lines)
     assert tally.lines == len(naive(log, lambda _: True))
+    counted = Tally()
+    count(chunks, matcher, counted, invert=invert)
+    assert counted == tally
     return lines
 
 

@@ -12,7 +12,7 @@ from kvclient.cli.log._files import Problems, write_out
 @click.option("-n", "lines", type=click.IntRange(0), default=10, show_default=True, help="Lines.")
 def read(path: str, lines: int) -> None:
     """Show the first lines of FILE, plain or compressed; - is standard input."""
-    from parser.events import chunks_of
+    from parser.chunks import chunks_of
     from parser.tail import first_lines
 
     problems = Problems()

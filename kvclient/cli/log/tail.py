@@ -30,7 +30,7 @@ def tail(path: str, lines: int, follow: bool) -> None:
     Following survives rotation: a renamed log is read to its end before the new one under its
     name, a truncated one from its start.
     """
-    from parser.events import chunks_of
+    from parser.chunks import chunks_of
     from parser.source import Input, inspect
     from parser.tail import last_lines, last_lines_of_stream
 
