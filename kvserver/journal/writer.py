@@ -213,20 +213,19 @@ class Journal:
 
     def _write_whole(self, size: int, *parts: bytes) -> bool:
         """Append all bytes or none; False when there is no space."""
-        reason = "the device takes no more bytes"
         try:
             written = self._file.write(*parts)
-            if written == size:
-                self._size += size
-                self._appended += size
-                if self._dirty_since is None:
-                    self._dirty_since = self._now_s()
-                return True
+            if written != size:  # the rest may fit, or the system says why it does not
+                manifests.write_all(self._file, b"".join(parts)[written:])
+            self._size += size
+            self._appended += size
+            if self._dirty_since is None:
+                self._dirty_since = self._now_s()
+            return True
         except OSError as error:
             if error.errno not in NO_SPACE:
                 self._fail(f"writing {self._name} failed: {error.strerror}")
             reason = error.strerror or str(error)
-            written = -1
         self.write_errors += 1
         try:
             self._file.truncate(self._size)

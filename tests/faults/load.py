@@ -45,6 +45,9 @@ class Connection:
     def close(self) -> None:
         self.socket.close()
 
+    def __del__(self) -> None:  # a test that failed has not come to its close
+        self.socket.close()
+
 
 class Writer:
     """One client that writes until the server is gone."""
