@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from functools import lru_cache
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Final
 
@@ -97,12 +98,18 @@ def _lines(events: Iterator[Event | Rejected], found: Templates) -> Iterator[byt
         yield dumps(told).encode("utf-8", "backslashreplace") + b"\n"
 
 
-def _told(event: Event, found: Templates) -> dict[str, Any]:
+@lru_cache(maxsize=64)
+def _time(ms: int) -> str:
+    """Format a time; many events share one."""
     from parser.summary import format_time_ms
 
+    return format_time_ms(ms)
+
+
+def _told(event: Event, found: Templates) -> dict[str, Any]:
     template = found.match(event.content)
     told: dict[str, Any] = {
-        "time": None if event.time_ms is None else format_time_ms(event.time_ms),
+        "time": None if event.time_ms is None else _time(event.time_ms),
         "level": None if event.level is None else _text(event.level),
         "keys": [_text(key) for key in event.keys],
         "template_id": template.id,

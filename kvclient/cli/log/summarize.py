@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final
 
@@ -52,7 +53,8 @@ def summarize(
     """Summarize FILEs by key: events, first and last time, levels, tags.
 
     Without --output: a table of the keys with most events, or in a pipe (and with --json) one
-    object a line. Lines that are filtered out count as skipped in the books.
+    object a line. Lines that are filtered out count as skipped in the books. Memory grows with the
+    number of keys, not with that of lines.
     """
     from functools import partial
 
@@ -78,7 +80,7 @@ def summarize(
         raise KeyboardInterrupt
     if not report.lines:
         problems.finish()  # nothing could be read: no file is better than an empty one
-    rows = _rows(sink, threshold)
+    rows = Rows(sink, threshold)
     if output is not None:
         from kvclient.files import whole_file
 
@@ -93,11 +95,33 @@ def summarize(
     problems.finish()
 
 
-def _rows(sink: MemorySink, threshold: int) -> list[Row]:
-    """Return what is to be shown, the keys with most events first."""
-    kept = [row for row in sink.summaries().items() if row[1].count >= threshold]
-    kept.sort(key=lambda row: (-row[1].count, row[0]))
-    return kept
+class Rows:
+    """The keys that are shown, those with most events first; folds one summary at a time.
+
+    As objects, a million summaries would take gigabytes; as bytes they take what they took.
+    """
+
+    def __init__(self, sink: MemorySink, threshold: int) -> None:
+        from parser.summary import fold
+
+        self._fold = fold
+        self._deltas = sink.deltas
+        self.levels: set[str] = set()
+        """All levels that occur."""
+        ranked: list[tuple[int, bytes]] = []
+        for key, log in sink.deltas.items():
+            summary = fold(log)
+            if summary.count >= threshold:
+                ranked.append((-summary.count, key))
+                self.levels.update(summary.levels)
+        ranked.sort()
+        self._keys = [key for _, key in ranked]
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    def __iter__(self) -> Iterator[Row]:
+        return ((key, self._fold(self._deltas[key])) for key in self._keys)
 
 
 def _keys(n: int) -> str:
@@ -112,11 +136,11 @@ def _books(report: Report) -> str:
     )
 
 
-def _draw(rows: Sequence[Row], report: Report) -> None:
+def _draw(rows: Rows, report: Report) -> None:
     from parser.summary import to_json
 
     drawn = []
-    for key, summary in rows[:SHOWN_ROWS]:
+    for key, summary in islice(rows, SHOWN_ROWS):
         told = to_json(summary)
         tags = [
             f"{name}={value} {n:,}"
@@ -140,12 +164,12 @@ def _json(key: bytes, summary: Summary) -> dict[str, Any]:
     return {"key": key.decode("utf-8", "backslashreplace"), **to_json(summary)}
 
 
-def _write_jsonl(file: IO[str], rows: Iterable[Row]) -> None:
+def _write_jsonl(file: IO[str], rows: Rows) -> None:
     for key, summary in rows:
         file.write(json.dumps(_json(key, summary), ensure_ascii=False) + "\n")
 
 
-def _write_json(file: IO[str], rows: Iterable[Row]) -> None:
+def _write_json(file: IO[str], rows: Rows) -> None:
     """Write one object: key -> summary, a line each."""
     between = "{\n"
     for key, summary in rows:
@@ -159,9 +183,9 @@ def _write_json(file: IO[str], rows: Iterable[Row]) -> None:
     file.write("{}\n" if between == "{\n" else "\n}\n")
 
 
-def _write_csv(file: IO[str], rows: Sequence[Row]) -> None:
+def _write_csv(file: IO[str], rows: Rows) -> None:
     """Write a row a key: a column for each level, tags and numbers as JSON."""
-    levels = sorted({level for _, summary in rows for level in summary.levels})
+    levels = sorted(rows.levels)
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(
         ["key", "count", "first", "last", *map(shown, levels), "tags", "numbers", "first_line"]
