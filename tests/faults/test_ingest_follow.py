@@ -98,6 +98,7 @@ def test_new_lines_are_in_the_store_within_a_second(server: ServerProcess, tmp_p
         _, err = follower.communicate(timeout=20)
         assert follower.returncode == 0, err
     finally:
+        writer.file.close()
         follower.kill()
         follower.communicate()
 
@@ -152,6 +153,7 @@ def test_nothing_is_lost_or_counted_twice_while_logs_rotate_and_followers_die(
             assert sum(book.get(b"lines", 0) for book in books) == writer.lines
             assert sum(book.get(b"unparsed", 0) for book in books) == 0
     finally:
+        writer.file.close()
         follower.kill()
         follower.communicate()
     assert writer.files
