@@ -133,6 +133,21 @@ def _bytes_option(name: str, help_: str) -> _Decorator:
     field="request_timeout_s",
     type=click.IntRange(0),
 )
+@_option(
+    "--output-stall",
+    "Disconnect a client that is owed too much and reads nothing for so many seconds.",
+    field="output_stall_s",
+    type=click.IntRange(1),
+)
+@_option(
+    "--login-timeout",
+    "Disconnect a client that has not given the password after so many seconds.",
+    field="login_timeout_s",
+    type=click.IntRange(1),
+)
+@_option(
+    "--debug-commands", "Allow DEBUG SLEEP to clients on this machine; for tests.", is_flag=True
+)
 @_bytes_option("--maxmemory", "Memory for data; 0 for no limit.")
 @_option(
     "--maxmemory-policy",
