@@ -50,6 +50,7 @@ def stats(engine: Engine) -> Figures:
         "internal_errors": counted.internal_errors,
         "protocol_errors": counted.protocol_errors,
         "sources": len(keyspace.ledger),
+        **keyspace.ledger.statistics(),
         **keyspace.catalogue.statistics(),
         **_of_modules(engine),
         "books": _books(engine),

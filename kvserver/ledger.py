@@ -194,6 +194,27 @@ class Ledger:
         """Yield every source, the one heard of first first."""
         return iter(self._sources.values())
 
+    def statistics(self) -> dict[str, int]:
+        """Return figures of all sources: what was counted, and how the latest ingest goes.
+
+        The lag is how long the latest range was under way, from when its bytes were noticed to
+        its commit; pending ranges are those its run had not committed then.
+        """
+        latest: Mapping[str, Any] = {}
+        counted = retries = 0
+        for state in self._sources.values():
+            counted += state.counted_bytes
+            retries += _figure(state.about, "retries")
+            if _figure(state.about, "seen_ms") > _figure(latest, "seen_ms"):
+                latest = state.about
+        return {
+            "ingested_bytes": counted,
+            "ingest_lag_ms": _figure(latest, "lag_ms"),
+            "ingest_ranges_pending": _figure(latest, "pending"),
+            "ingest_retries": retries,
+            "last_ingest_ms": _figure(latest, "seen_ms"),
+        }
+
     def dump(self) -> Iterator[list[Any]]:
         """Yield the shortest effects that stand for this ledger."""
         for state in self._sources.values():
@@ -226,6 +247,12 @@ class Ledger:
             assert 0 <= source <= MAX_SOURCE
             assert all(n >= 0 for n in state.books.values()), state.books
             state.ranges.check()
+
+
+def _figure(about: Mapping[str, Any], name: str) -> int:
+    """Read a figure from what a client said; anything else than a count is none."""
+    value = about.get(name)
+    return value if type(value) is int and value >= 0 else 0
 
 
 def _check(source: Any, ranges: Sequence[Any]) -> None:

@@ -62,9 +62,10 @@ class Consumer:
     settled: Callable[[int], None]
     """Is told how many pieces are over, after what follows from them was planned."""
     pending: Callable[[], int] = lambda: 0
-    """How many ranges wait behind those that came."""
+    """How many ranges are not committed, as far as anyone knows."""
     on_commit: OnCommit | None = None
     stopping: bool = False
+    _under_way: int = 0
     _described: set[int] = field(default_factory=set)
 
     def describe_again(self, source: int) -> None:
@@ -87,6 +88,7 @@ class Consumer:
     async def commit(self, batch: list[Found]) -> None:
         """Commit a batch and note what became of it."""
         before = self.sink.retries
+        self._under_way = len(batch)
         outcomes = await self.sink.commit([self._commit_of(found) for found in batch])
         resent = self.sink.retries > before
         self.report.retries = self.sink.retries
@@ -152,7 +154,7 @@ class Consumer:
         about: dict[str, Any] = {
             "seen_ms": now,
             "lag_ms": max(now - found.task.planned.seen_ms, 0),
-            "pending": self.pending(),
+            "pending": max(self.pending() - self._under_way, 0),
             "retries": info.retries + self.sink.retries,
         }
         if changed:

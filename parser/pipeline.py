@@ -151,7 +151,7 @@ class Pipeline:
             clock_ms,
             replan=self._add_tasks,
             settled=self._settled,
-            pending=lambda: self._open + self._queued,
+            pending=self._pending,
             on_commit=on_commit,
         )
         for one in planned:
@@ -233,6 +233,11 @@ class Pipeline:
         if not self._tasks or (held and len(self._tasks) < self.workers):
             return None
         return self._tasks.popleft()
+
+    def _pending(self) -> int:
+        """Count the ranges that are waiting, being read, or waiting to be committed."""
+        held = sum(not task.sent for tasks in self._slots.values() for task in tasks)
+        return len(self._tasks) + held + self._queued
 
     def _settled(self, pieces: int) -> None:
         self._queued -= pieces

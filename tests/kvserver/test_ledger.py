@@ -133,6 +133,21 @@ def test_what_is_no_effect_of_the_ledger_is_refused(effect: list[object]) -> Non
         Ledger().restore(effect)
 
 
+def test_statistics_tell_how_the_latest_ingest_goes() -> None:
+    ledger = Ledger()
+    assert set(ledger.statistics().values()) == {0}
+    ledger.record(1, [(0, 10)], BOOKS, {"seen_ms": 5, "lag_ms": 70, "pending": 3, "retries": 1})
+    ledger.record(2, [(0, 20)], BOOKS, {"seen_ms": 9, "lag_ms": 20, "pending": 2, "retries": 4})
+    ledger.record(3, [(0, 30)], BOOKS, {"seen_ms": "x", "lag_ms": None, "retries": -1})
+    assert ledger.statistics() == {
+        "ingested_bytes": 60,
+        "ingest_lag_ms": 20,
+        "ingest_ranges_pending": 2,
+        "ingest_retries": 5,
+        "last_ingest_ms": 9,
+    }
+
+
 def test_a_cleared_ledger_counts_everything_again() -> None:
     ledger = Ledger()
     ledger.record(1, [(0, 10)], BOOKS, {})
