@@ -320,7 +320,13 @@ async def _open(address: Address) -> trio.abc.Stream:
     import ssl
 
     context = ssl.create_default_context(cafile=address.ca_file)
-    return await trio.open_ssl_over_tcp_stream(address.host, address.port, ssl_context=context)
+    stream = await trio.open_ssl_over_tcp_stream(address.host, address.port, ssl_context=context)
+    try:
+        await stream.do_handshake()  # here, where a bad certificate can still be told as such
+    except BaseException:
+        await trio.aclose_forcefully(stream)
+        raise
+    return stream
 
 
 def _why(error: BaseException) -> str:

@@ -12,6 +12,15 @@ from typing import IO
 __all__ = ["whole_file"]
 
 
+def _opened(temporary: Path, target: Path) -> IO[str]:
+    """Open the temporary file; an error names the file that the caller knows."""
+    try:
+        return temporary.open("x", encoding="utf-8")
+    except OSError as error:
+        error.filename = str(target)
+        raise
+
+
 @contextlib.contextmanager
 def whole_file(path: str | os.PathLike[str]) -> Iterator[IO[str]]:
     """Open a file for text that takes the place of ``path`` when the block ends without an error.
@@ -29,7 +38,7 @@ def whole_file(path: str | os.PathLike[str]) -> Iterator[IO[str]]:
     target = target.resolve()  # what a symbolic link points at is replaced, not the link
     temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
     try:
-        with temporary.open("x", encoding="utf-8") as file:
+        with _opened(temporary, target) as file:
             yield file
             file.flush()
             os.fsync(file.fileno())

@@ -26,7 +26,7 @@ from typing import IO, TYPE_CHECKING, Any, Final, NoReturn, TypeVar
 
 import click
 
-from kvclient.errors import AuthFailed, ConnectionFailed, KvError, UrlError
+from kvclient.errors import AuthFailed, ConnectionFailed, KvError, ProtocolError, UrlError
 from kvclient.url import Address, parse_url
 
 if TYPE_CHECKING:
@@ -162,6 +162,8 @@ def translated_errors() -> Iterator[None]:
     except AuthFailed as error:
         hint = "give it as redis://:PASSWORD@host:port or in KVCLI_PASSWORD"
         raise Failure(f"the server wants a password ({error.message}); {hint}") from error
+    except ProtocolError as error:
+        raise Failure(f"what answers there does not speak Redis's protocol: {error}") from error
     except KvError as error:
         raise Failure(str(error)) from error
     except OSError as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import ssl
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -24,11 +25,14 @@ class FakeServer:
     HELLO is answered with an empty map unless ``answer`` is asked to (``greets=False``).
     """
 
-    def __init__(self, answer: Answer, *, greets: bool = True) -> None:
+    def __init__(
+        self, answer: Answer, *, greets: bool = True, tls: ssl.SSLContext | None = None
+    ) -> None:
         self.commands: list[list[bytes]] = []
         self.connections = 0
         self._answer = answer
         self._greets = greets
+        self._tls = tls
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
         self._threads = [threading.Thread(target=self._accept, daemon=True)]
@@ -68,6 +72,9 @@ class FakeServer:
     def _serve(self, connection: socket.socket, number: int) -> None:
         decoder = Decoder()
         with contextlib.suppress(OSError):
+            if self._tls is not None:
+                connection = self._tls.wrap_socket(connection, server_side=True)
+                self._open.append(connection)
             while data := connection.recv(65536):
                 decoder.feed(data)
                 for command in decoder.replies():
@@ -84,8 +91,10 @@ class FakeServer:
 
 
 @contextlib.contextmanager
-def fake_server(answer: Answer, *, greets: bool = True) -> Iterator[FakeServer]:
-    server = FakeServer(answer, greets=greets)
+def fake_server(
+    answer: Answer, *, greets: bool = True, tls: ssl.SSLContext | None = None
+) -> Iterator[FakeServer]:
+    server = FakeServer(answer, greets=greets, tls=tls)
     try:
         yield server
     finally:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import socket
+import ssl
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 import trio
+import trustme
 
 from kvclient import AsyncClient, Client
 from kvclient.errors import (
@@ -198,6 +201,40 @@ def test_pushes_between_replies_do_not_shift_them(run: Run) -> None:
     push = b">2\r\n$7\r\nmessage\r\n$1\r\nx\r\n"
     with fake_server(lambda *_: push + b"+PONG\r\n" + push) as server:
         assert run(server.url, [("ping",), ("ping",)]) == ["PONG", "PONG"]
+
+
+@pytest.fixture(scope="module")
+def authority() -> trustme.CA:
+    return trustme.CA()
+
+
+def server_side(authority: trustme.CA) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("localhost").configure_cert(context)
+    return context
+
+
+def test_a_connection_over_tls_trusts_the_authority_it_is_told(
+    run: Run, authority: trustme.CA, tmp_path: Path
+) -> None:
+    trusted = tmp_path / "ca.pem"
+    authority.cert_pem.write_to_path(str(trusted))
+    with fake_server(lambda *_: b"+PONG\r\n", tls=server_side(authority)) as server:
+        url = f"rediss://localhost:{server.port}?ca={trusted}"
+        assert run(url, [("ping",), ("ping",)]) == ["PONG", "PONG"]
+
+
+def test_a_certificate_nobody_vouches_for_is_refused(run: Run, authority: trustme.CA) -> None:
+    with (
+        fake_server(lambda *_: b"+PONG\r\n", tls=server_side(authority)) as server,
+        pytest.raises(ConnectionFailed, match="certificate"),
+    ):
+        run(f"rediss://localhost:{server.port}", [("ping",)], retry_s=0)
+
+
+def test_a_server_without_tls_is_told_from_none(run: Run) -> None:
+    with fake_server(lambda *_: b"-ERR what\r\n") as server, pytest.raises(ConnectionFailed):
+        run(f"rediss://localhost:{server.port}", [("ping",)], retry_s=0, connect_timeout_s=1)
 
 
 def test_send_and_receive_read_what_a_subscription_brings() -> None:

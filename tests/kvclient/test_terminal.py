@@ -16,6 +16,7 @@ import pytest
 from kvclient import Client
 from parser.patterns import mask, pattern_id
 from parser.summary import Summary, pack
+from parser.synthetic import generate
 from tests.support import ROOT, ServerProcess
 from tests.terminal import Terminal, terminal
 
@@ -156,6 +157,20 @@ def test_the_import_has_a_bar_that_goes_away(
         seen.wait_for("imported 30,000 keys")
         assert seen.ended() == 0
     assert client.size() == 30_000
+
+
+def test_an_ingest_has_a_bar_that_goes_away_and_a_report_that_stays(
+    server: ServerProcess, client: Client, tmp_path: Path
+) -> None:
+    log = tmp_path / "hdfs.log"
+    log.write_bytes(b"".join(generate("hdfs", 8000, 5)))
+    with kvcli(server, tmp_path, "ingest", str(log)) as seen:
+        seen.wait_for(r"/1\.1 MiB")
+        seen.wait_for(r"lines\s+8,000")
+        seen.wait_for(r"unparsed\s+0")
+        assert seen.ended() == 0
+        assert "\x1b[2K" in seen.raw  # the bar's line was wiped
+    assert client.exists("block_123") == 1
 
 
 def test_without_a_server_a_live_command_says_so_at_once(tmp_path: Path) -> None:
