@@ -144,7 +144,10 @@ class Session:
 
     def run(self, args: list[bytes]) -> bytes:
         """Run one command to its end and return its reply; for tests and for EXEC-like callers."""
-        reply = self.table[args[0]](self, args)
+        try:
+            reply = self.table[args[0]](self, args)
+        except CommandError as error:
+            return resp.error(error.text)
         while self.pending is not None:
             reply = self.advance(1_000_000_000) or b""
         return reply
@@ -225,8 +228,6 @@ class Session:
         table, self.table = self.table, self.engine.registry
         try:
             return self.run(args)
-        except CommandError as error:
-            return resp.error(error.text)
         except Exception as error:  # noqa: BLE001 - the rest of the transaction goes on
             return self.engine.internal_error(self, error)
         finally:
@@ -257,12 +258,13 @@ class Session:
         assert self.pending is not None
         until = time.perf_counter_ns() + budget_ns
         try:
-            while time.perf_counter_ns() < until:
+            while True:  # at least one step, however small the budget
                 wake_at_s = next(self.pending)
                 if wake_at_s is not None:
                     self.engine.sleep(self, wake_at_s)
                     return None
-            return None
+                if time.perf_counter_ns() >= until:
+                    return None
         except StopIteration as done:
             reply: bytes = done.value
         except CommandError as error:
