@@ -31,6 +31,7 @@ _MANY_BYTES: Final = 1 << 20
 _NO_COUNT: Final = 1 << 30
 _GETS: Final = frozenset([b"GET", b"get"])
 _SETS: Final = frozenset([b"SET", b"set"])
+_LARGE_REPLY_BYTES: Final = 1 << 20
 _ONLY_BYTES: Final = {bytes}
 
 
@@ -120,6 +121,9 @@ def _get_run(session: Session, keys: list[bytes]) -> bytes | None:
     values = list(map(keyspace.data.get, keys))
     if set(map(type, values)) == _ONLY_BYTES:
         sizes = list(map(len, values))  # type: ignore[arg-type]  # all of them are bytes
+        if sum(sizes) > _LARGE_REPLY_BYTES:
+            keyspace.hits -= len(values)
+            return None  # the general way weighs what a client is owed
         size = sizes[0]
         if size < 4096 and sizes.count(size) == len(sizes):
             keyspace.hits += len(values)

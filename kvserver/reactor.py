@@ -265,17 +265,21 @@ class Reactor:
             received += len(data)
             session = connection.session
             session.last_active = now
-            if session.table is registry and connection.idle:
-                name = serve(session, data, calls)
-                if name is not None:
-                    served.append((connection, data))
-                    if began:
-                        self._sample(name, data, perf_counter_ns() - began)
-                        began = 0
-                    if session.pending is not None:
-                        self._want(connection, connection.events & ~READ)
-                    continue
-            self._read_generally(connection, data)
+            try:
+                if session.table is registry and connection.idle:
+                    name = serve(session, data, calls)
+                    if name is not None:
+                        served.append((connection, data))
+                        if began:
+                            self._sample(name, data, perf_counter_ns() - began)
+                            began = 0
+                        if session.pending is not None:
+                            self._want(connection, connection.events & ~READ)
+                        continue
+                self._read_generally(connection, data)
+            except Exception as error:  # noqa: BLE001 - one client's fault is never another's
+                engine.internal_error(session, error)
+                self.close(connection)
             began = 0
         engine.stats.net_in_bytes += received
         if engine.suspended:

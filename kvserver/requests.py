@@ -61,20 +61,25 @@ class RequestReader:
         return self._strict is None and not self.limited
 
     @property
+    def broken(self) -> bool:
+        """Whether the bytes are no requests."""
+        return self.error is not None
+
+    @property
     def held_bytes(self) -> int:
         """Bytes of a request that is not complete."""
         return self._strict.held_bytes if self._strict is not None else 0
 
     def feed(self, data: bytes) -> list[Command]:
         """Return the commands that are complete now; look at ``error`` afterwards."""
-        if self.error is not None:
+        if self.broken:
             return []
         strict = self._strict
         if strict is not None:
             if self.limited:
                 return self._feed_strict(data)
             begun = self._feed_strict(data, 1)  # the request that had begun; then the quick way
-            if self.error is not None or not begun or not strict.held_bytes:
+            if not begun or not strict.held_bytes:
                 return begun
             self._strict = None
             return begun + self.feed(strict.rest())
@@ -154,7 +159,17 @@ def _canonical_size(command: Command) -> int:
 class _Strict:
     """The reference: an incremental parser by the rules of Redis 7."""
 
-    __slots__ = ("_args", "_buffer", "_bulk", "_config", "_left", "_limited", "_need", "_pos")
+    __slots__ = (
+        "_args",
+        "_args_bytes",
+        "_buffer",
+        "_bulk",
+        "_config",
+        "_left",
+        "_limited",
+        "_need",
+        "_pos",
+    )
 
     def __init__(self, config: Config, *, limited: bool) -> None:
         self._config = config
@@ -162,6 +177,7 @@ class _Strict:
         self._buffer = bytearray()
         self._pos = 0
         self._args: list[bytes] = []
+        self._args_bytes = 0
         self._left = 0
         """Arguments of the current array that have not come."""
         self._bulk = -1
@@ -172,7 +188,7 @@ class _Strict:
     @property
     def held_bytes(self) -> int:
         """Bytes that are kept because a request is not complete."""
-        return len(self._buffer) - self._pos + sum(map(len, self._args)) + self._left
+        return len(self._buffer) - self._pos + self._args_bytes + self._left
 
     def rest(self) -> bytes:
         """Return the bytes that were not looked at, when a request has just come to its end."""
@@ -239,12 +255,14 @@ class _Strict:
             self._pos = 0
             return False
         self._args.append(bytes(self._buffer[self._pos : end]))
+        self._args_bytes += self._bulk
         self._pos = end + 2
         self._bulk = -1
         self._left -= 1
         if self._left == 0:
             commands.append(self._args)
             self._args = []
+            self._args_bytes = 0
         return True
 
     def _line(self, too_long: str) -> bytes | None:

@@ -20,6 +20,7 @@ __all__ = [
     "PONG",
     "QUEUED",
     "ZERO",
+    "LongArray",
     "array",
     "boolean",
     "bulk",
@@ -76,6 +77,26 @@ def bulk(value: bytes) -> bytes:
 def array(items: Sequence[bytes]) -> bytes:
     """An array of replies that are encoded already."""
     return b"*%d\r\n%b" % (len(items), b"".join(items))
+
+
+class LongArray:
+    """An array that is put together a slice at a time, so that no step takes long."""
+
+    __slots__ = ("_chunks", "_count")
+
+    def __init__(self) -> None:
+        self._chunks = [b""]
+        self._count = 0
+
+    def add(self, items: Sequence[bytes]) -> None:
+        """Append replies that are encoded already."""
+        self._count += len(items)
+        self._chunks.append(b"".join(items))
+
+    def encoded(self) -> bytes:
+        """Return the whole array; one copy of its bytes."""
+        self._chunks[0] = b"*%d\r\n" % self._count
+        return b"".join(self._chunks)
 
 
 def bulks(values: Iterable[bytes]) -> bytes:

@@ -60,6 +60,7 @@ FAMILIES: Final = (
     "summaries",
     "info",
     "find",
+    "backup",
 )
 
 

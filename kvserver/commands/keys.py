@@ -75,22 +75,16 @@ def keys(session: Session, args: list[bytes]) -> Generator[None, None, bytes]:
     everything = args[1] == b"*"
     matches = compile_glob(args[1])
     keyspace = session.keyspace
-    found: dict[bytes, None] = {}
+    keyspace.tidy_order()  # now no key is in it twice, and later ones land behind where we start
+    reply = resp.LongArray()
     cursor = 0
     while True:
         cursor, some = keyspace.scan(cursor, SLICE_KEYS)
-        found.update(dict.fromkeys(some if everything else filter(matches, some)))
+        chosen = some if everything else filter(matches, some)
+        reply.add([b"$%d\r\n%b\r\n" % (len(name), name) for name in chosen])
         if cursor == 0:
-            break
+            return reply.encoded()
         yield
-    parts: list[bytes] = []
-    names = list(found)
-    for start in range(0, len(names), SLICE_KEYS):
-        parts += [
-            b"$%d\r\n%b\r\n" % (len(name), name) for name in names[start : start + SLICE_KEYS]
-        ]
-        yield
-    return resp.array(parts)
 
 
 @TABLE.command("scan", -2, "readonly", since="2.8.0", complexity="O(1) for each call")
@@ -130,15 +124,16 @@ def _scan(
 def _scan_in_slices(
     session: Session, cursor: int, count: int, matches: object, kind: bytes | None
 ) -> Generator[None, None, bytes]:
-    chosen: list[bytes] = []
+    page = resp.LongArray()
     while count > 0:
         cursor, found = session.keyspace.scan(cursor, min(count, SLICE_KEYS))
-        chosen += _chosen(session, found, matches, kind)
+        chosen = dict.fromkeys(_chosen(session, found, matches, kind))
+        page.add([b"$%d\r\n%b\r\n" % (len(name), name) for name in chosen])
         count -= SLICE_KEYS
         if cursor == 0:
             break
         yield
-    return _page(cursor, chosen)
+    return resp.array([resp.bulk(b"%d" % cursor), page.encoded()])
 
 
 def _chosen(

@@ -145,11 +145,11 @@ def mget(session: Session, args: list[bytes]) -> bytes | Generator[None, None, b
 
 
 def _mget_in_slices(session: Session, args: list[bytes]) -> Generator[None, None, bytes]:
-    parts: list[bytes] = []
+    reply = resp.LongArray()
     for start in range(1, len(args), SLICE_KEYS):
-        parts += _values(session, args[start : start + SLICE_KEYS])
+        reply.add(_values(session, args[start : start + SLICE_KEYS]))
         yield
-    return resp.array(parts)
+    return reply.encoded()
 
 
 def _values(session: Session, keys: list[bytes]) -> list[bytes]:

@@ -1,0 +1,112 @@
+"""Long commands: no step of them takes long, and nothing that stays is missed or said twice."""
+
+from __future__ import annotations
+
+import gc
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from kvserver.engine import Engine
+from kvserver.session import Session
+
+KEYS = 200_000
+
+
+@pytest.fixture(scope="module")
+def full() -> Session:
+    session = Engine().session()
+    keys = [b"key:%d" % n for n in range(KEYS)]
+    session.keyspace.set_many(keys, [b"value"] * KEYS)
+    session.keyspace.effects.clear()
+    return session
+
+
+def steps_ms(session: Session, args: list[bytes]) -> Iterator[float]:
+    """Run a command slice by slice; yield the CPU time of each (the machine may be shared)."""
+    began = time.thread_time()
+    session.out.append(session.table[args[0]](session, args))
+    yield (time.thread_time() - began) * 1000
+    while session.pending is not None:
+        began = time.thread_time()
+        reply = session.advance(1)
+        yield (time.thread_time() - began) * 1000
+        if reply is not None:
+            session.out.append(reply)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("command", "answer"),
+    [
+        ([b"KEYS", b"*"], b"*%d\r\n$" % KEYS),
+        ([b"KEYS", b"*99999"], b"*2\r\n$"),
+        ([b"SCAN", b"0", b"COUNT", b"1000000"], b"*2\r\n$1\r\n0\r\n*%d\r\n" % KEYS),
+        ([b"MGET", *[b"key:%d" % n for n in range(KEYS)]], b"*%d\r\n$5\r\nvalue" % KEYS),
+        ([b"EXISTS", b"key:1"], b":1\r\n"),
+        ([b"DEL", *[b"key:%d" % n for n in range(0, KEYS, 4)]], b":%d\r\n" % (KEYS // 4)),
+        ([b"FLUSHALL"], b"+OK\r\n"),
+    ],
+    ids=lambda value: b" ".join(value[:2]).decode() if isinstance(value, list) else None,
+)
+def test_no_step_of_a_long_command_takes_ten_milliseconds(
+    full: Session, command: list[bytes], answer: bytes
+) -> None:
+    gc.disable()  # a server tells the collector to come seldom; here it would count as a step
+    try:
+        longest = max(steps_ms(full, command))
+    finally:
+        gc.enable()
+    assert full.take().startswith(answer)
+    full.keyspace.effects.clear()
+    assert longest < 10
+    while True:
+        began = time.thread_time()
+        left = full.keyspace.free_garbage(2000)
+        assert time.thread_time() - began < 0.01
+        if not left:
+            break
+
+
+def test_keys_says_each_key_once_while_others_come_and_go() -> None:
+    engine = Engine()
+    one, other = engine.session(), engine.session()
+    for n in range(3000):
+        other.run([b"SET", b"k%d" % n, b""])
+    for n in range(0, 3000, 3):
+        other.run([b"DEL", b"k%d" % n])
+        other.run([b"SET", b"k%d" % n, b"again"])
+    one.out.append(one.table[b"KEYS"](one, [b"KEYS", b"*"]))
+    assert one.pending is not None
+    for n in range(0, 3000, 2):
+        other.run([b"DEL", b"k%d" % n])
+        other.run([b"SET", b"k%d" % n, b"again"])
+        other.run([b"SET", b"new%d" % n, b""])
+    reply = None
+    while reply is None:
+        reply = one.advance(1)
+    names = reply.split(b"\r\n")[2::2]
+    assert len(names) == len(set(names))
+    assert {name for name in names if name[:1] == b"k"} >= {b"k%d" % n for n in range(1, 3000, 2)}
+
+
+def test_later_commands_of_a_client_wait_and_keep_their_order() -> None:
+    engine = Engine()
+    session = engine.session()
+    for n in range(2000):
+        session.run([b"SET", b"k%d" % n, b"v"])
+    for args in ([b"KEYS", b"k1"], [b"PING"], [b"ECHO", b"x"]):
+        session.out.append(session.table[args[0]](session, args))
+    assert session.backlog == [[b"PING"], [b"ECHO", b"x"]]
+    assert session.take() == b""
+
+
+def test_inside_a_transaction_a_long_command_runs_at_once() -> None:
+    session = Engine().session()
+    for n in range(2000):
+        session.run([b"SET", b"k%d" % n, b"v"])
+    session.run([b"MULTI"])
+    session.run([b"KEYS", b"k77"])
+    session.run([b"DEL", b"k77"])
+    assert session.run([b"EXEC"]) == b"*2\r\n*1\r\n$3\r\nk77\r\n:1\r\n"
