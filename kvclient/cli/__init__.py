@@ -30,6 +30,8 @@ LAZY: Final = {
     "store": "kvclient.cli.snapshot:store",
     "export": "kvclient.cli.snapshot:export",
     "import": "kvclient.cli.snapshot:import_",
+    "backup": "kvclient.cli.backup:backup",
+    "compact": "kvclient.cli.backup:compact",
     # look into it, now and as it changes
     "find": "kvclient.cli.look:find",
     "top": "kvclient.cli.look:top",
@@ -46,6 +48,7 @@ LAZY: Final = {
     "lines": "kvclient.cli.sources:lines",
     # logs without a store
     "log": "kvclient.cli.log:log",
+    "formats": "kvclient.cli.formats:formats",
 }
 """Name of a command -> ``"module:attribute"``."""
 

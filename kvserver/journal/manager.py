@@ -67,6 +67,7 @@ class CompactionManager:
         self.runs = 0
         self.failures = 0
         """Failures in a row; a success forgets them."""
+        self.failed_runs = 0
         self.last_error = ""
         self.last_duration_s = 0.0
         self._service = service
@@ -122,6 +123,7 @@ class CompactionManager:
             "compaction_debt_bytes": self.debt_bytes,
             "compaction_runs": self.runs,
             "compaction_failures": self.failures,
+            "compaction_failed_runs": self.failed_runs,
             "compaction_last_duration_s": round(self.last_duration_s, 3),
             "compaction_last_error": self.last_error,
         }
@@ -155,6 +157,7 @@ class CompactionManager:
             if self.journal.failed is not None:
                 raise
             self.failures += 1
+            self.failed_runs += 1
             self.last_error = str(error)
             backoff_s = min(MAX_BACKOFF_S, self._first_backoff_s * 2 ** (self.failures - 1))
             self._not_before_s = self._now_s() + backoff_s

@@ -14,6 +14,7 @@ room for a path.
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import re
 import secrets
@@ -236,10 +237,12 @@ def write_file(fs: FileSystem, name: str, *parts: bytes) -> None:
 
 def write_all(file: Any, *parts: bytes) -> None:
     """Write until all is taken or the system says no."""
-    data = b"".join(parts)
-    view = memoryview(data)
+    view = memoryview(b"".join(parts))
     while view:
-        view = view[file.write(view) :]
+        taken = file.write(view)
+        if taken == 0:
+            raise OSError(errno.ENOSPC, "the device takes no more bytes", file.name)
+        view = view[taken:]
 
 
 def names_of(entries: Sequence[Entry]) -> set[str]:

@@ -34,6 +34,7 @@ from zlib import crc32
 
 from kvserver.errors import JournalFailedError, JournalFullError
 from kvserver.journal import manifest as manifests
+from kvserver.journal.backup import Backups
 from kvserver.journal.manifest import Entry, Manifest
 from kvserver.journal.record import (
     MAX_BODY_BYTES,
@@ -100,6 +101,8 @@ class Journal:
         self._rotation_wanted = False
         self._pending: deque[bytes] = deque()
         self._full_reason: str | None = None
+        self.backups = Backups(self)
+        """Copies that clients are reading."""
         self._sync_lock = threading.Lock()
         self._appended = 0
         self._synced = 0
