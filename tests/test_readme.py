@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from kvclient.snapshot import read_snapshot
+from parser.formats import load_formats_file
 from tests.support import ROOT, ServerProcess
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -86,6 +87,16 @@ def test_json_in_the_readme_is_json_and_the_snapshot_one() -> None:
     assert snapshots
     for block in snapshots:
         assert len(list(read_snapshot(io.StringIO(block)))) == 3
+
+
+def test_the_formats_file_in_the_readme_can_be_read(tmp_path: Path) -> None:
+    (block,) = blocks("toml")
+    path = tmp_path / "formats.toml"
+    path.write_text(block, encoding="utf-8")
+    assert [rule.text for rule in load_formats_file(path)["myapp"].keys] == [
+        "content ~ req-<hex> -> request_{}",
+        "content ~ user=<id> -> user_{}",
+    ]
 
 
 def test_every_command_the_readme_names_is_there() -> None:
