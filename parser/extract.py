@@ -6,6 +6,7 @@ read every format, and the compiled kernel, which is far faster and takes a mome
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass, field
 from datetime import UTC, tzinfo
 from typing import Final, NamedTuple, Protocol
@@ -37,6 +38,9 @@ MAX_WORD_BYTES: Final = 255
 
 SMALL_BYTES: Final = 1_500_000
 """Below this the interpreter is done before the kernel is loaded."""
+
+COMPILE_BYTES: Final = 40_000_000
+"""Below this it is done before a kernel that is not in the cache would be compiled."""
 
 
 class PatternSeen(NamedTuple):
@@ -115,12 +119,15 @@ def engine_for(
     `year_hint_ms` is the modification time of the file: year-less times do not lie after it.
     """
     if expected_bytes >= SMALL_BYTES and fmt.kind == "layout":
-        from parser.kernel import Kernel, UnsupportedFormatError
+        from parser.kernel.codegen import generate
+        from parser.kernel.errors import UnsupportedFormatError
+        from parser.kernel.loader import is_ready
 
-        try:
-            return Kernel(fmt, multiline=multiline, tz=tz, year_hint_ms=year_hint_ms)
-        except UnsupportedFormatError:
-            pass
+        with contextlib.suppress(UnsupportedFormatError):
+            if expected_bytes >= COMPILE_BYTES or is_ready(generate(fmt).source):
+                from parser.kernel.engine import Kernel
+
+                return Kernel(fmt, multiline=multiline, tz=tz, year_hint_ms=year_hint_ms)
     from parser.interpreter import Interpreter
 
     return Interpreter(fmt, multiline=multiline, tz=tz, year_hint_ms=year_hint_ms)

@@ -370,7 +370,7 @@ BUILTIN: Final[Mapping[str, Format]] = {
                 "else component -> component_{}",
                 "else level -> level_{}",
             ],
-            example="2024-05-01 12:00:00,123 INFO  com.example.Shop: order 17 shipped",
+            example="2024-05-01T12:00:00.123Z INFO [main] com.example.Shop - order 17 shipped",
         ),
         make_format(
             "plain",

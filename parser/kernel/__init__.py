@@ -2,12 +2,6 @@
 
     formats.Format ─ codegen ─► source ─ loader ─► machine code ─ engine ─► RangeSummary
 
-Importing this package imports numba; parser.extract.engine_for does so only for large inputs.
+Import what is needed from the modules: `engine` imports numba, `codegen` and `loader` do not, so that
+it can be found out without numba whether a kernel is there.
 """
-
-from __future__ import annotations
-
-from parser.kernel.engine import Kernel
-from parser.kernel.errors import UnsupportedFormatError
-
-__all__ = ["Kernel", "UnsupportedFormatError"]

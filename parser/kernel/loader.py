@@ -1,29 +1,28 @@
 """Turns generated source into a compiled function, from the cache on disk where it can.
 
 The source goes to a file of its own, named by a hash of everything the machine code depends on: the
-source itself, this package's files, numba and Python. numba then keeps the machine code beside it and
-checks the processor itself. Files appear whole (written aside, then renamed), so any number of
-processes may do this at once. Where nothing can be written, the kernel is compiled in memory.
+source itself, this package's files, numba and Python. numba keeps the machine code beside it and
+checks the processor itself. Files appear whole (written aside, then renamed), and of several processes
+that want the same kernel one compiles while the others wait. Where nothing can be written, the kernel
+is compiled in memory.
 """
 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import importlib.util
 import os
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from hashlib import blake2b
+from importlib import metadata
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Final
 
-import numba
-
-from parser.kernel.ops import JIT
-
-__all__ = ["cache_directory", "load"]
+__all__ = ["cache_directory", "is_ready", "load"]
 
 _VERSION_LENGTH: Final = 16
 
@@ -41,24 +40,56 @@ def cache_directory() -> Path:
     return home / "kvstore" / "kernels"
 
 
+def is_ready(source: str) -> bool:
+    """Whether the compiled function of the source is in the cache; does not import numba."""
+    name = _name(source)
+    compiled = cache_directory() / "__pycache__"
+    try:
+        return any(compiled.glob(f"{name}.run-*.nbi"))
+    except OSError:
+        return False
+
+
 def load(source: str) -> Callable[[int], int]:
     """Return the function ``run`` of the source."""
-    name = f"kvkernel_{_fingerprint(source)}"
+    from parser.kernel.ops import JIT
+
+    name = _name(source)
     loaded = sys.modules.get(name)
     if loaded is None:
         path = _stored(name, source) if JIT else None
-        loaded = _imported(name, path) if path is not None else _made(name, source)
+        if path is None:
+            loaded = _made(name, source)
+        else:
+            with _one_at_a_time(path.with_suffix(".lock")):
+                loaded = _imported(name, path)
     run: Callable[[int], int] = loaded.run
     return run
 
 
-def _fingerprint(source: str) -> str:
+def _name(source: str) -> str:
     seal = blake2b(source.encode(), digest_size=_VERSION_LENGTH // 2)
-    seal.update(f"{numba.__version__} {sys.version}".encode())
+    seal.update(f"{metadata.version('numba')} {sys.version}".encode())
     for path in sorted(Path(__file__).parent.glob("*.py")):
         with contextlib.suppress(OSError):
             seal.update(path.read_bytes())
-    return seal.hexdigest()
+    return f"kvkernel_{seal.hexdigest()}"
+
+
+@contextlib.contextmanager
+def _one_at_a_time(path: Path) -> Iterator[None]:
+    """Let others wait while one compiles; the lock goes with the process that holds it."""
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError:
+        yield
+        return
+    try:
+        with contextlib.suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _stored(name: str, source: str) -> Path | None:
