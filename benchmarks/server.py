@@ -1,0 +1,250 @@
+"""The server beside Debian's redis-server, in one run, on one machine.
+
+Usage: ``python benchmarks/server.py [--rounds 3] [--quick] [--out benchmarks/results/server.md]``
+
+Both keep an append-only journal that is synced every second. Each row runs ``redis-benchmark``
+against one and then the other, several rounds in turn; the figure is the median, and what counts is
+the ratio: absolute figures belong to the machine and to what else it is doing. Needs redis-server
+and redis-benchmark.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import csv
+import io
+import os
+import platform
+import resource
+import shutil
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS = Path(__file__).resolve().parent / "results" / "server.md"
+MEMORY_KEYS = 1_000_000
+TICKS_A_SECOND = os.sysconf("SC_CLK_TCK")
+
+NOT_MEASURED = [
+    "several benchmark processes, or one on another machine: on two cores the client takes as much",
+    "TLS, Unix sockets, publish/subscribe, transactions",
+    "values over 1 KiB, and memory with values of other sizes than 100 bytes",
+    "`--fsync always`: there the device decides, not the server",
+]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One comparison: what to run, and the ratio that is wanted."""
+
+    name: str
+    options: str
+    requests: int
+    wanted: dict[str, float]
+
+
+ROWS = [
+    Row("50 clients", "-t set,get -c 50", 200_000, {"SET": 1.0, "GET": 1.0}),
+    Row(
+        "50 clients, spread keys", "-t set,get -c 50 -r 1000000", 200_000, {"SET": 1.0, "GET": 1.0}
+    ),
+    Row("50 clients, 1 KiB", "-t set,get -c 50 -d 1024", 200_000, {"SET": 1.0, "GET": 1.0}),
+    Row("pipeline 16", "-t set,get -c 50 -P 16", 1_000_000, {"SET": 1.5, "GET": 1.0}),
+    Row(
+        "pipeline 16, spread keys",
+        "-t set,get -c 50 -P 16 -r 1000000",
+        1_000_000,
+        {"SET": 1.5, "GET": 1.0},
+    ),
+    Row("pipeline 16, 1 KiB", "-t set,get -c 50 -P 16 -d 1024", 400_000, {"SET": 1.5, "GET": 1.0}),
+    Row("1 client", "-t set,get -c 1", 40_000, {"SET": 0.8, "GET": 0.8}),
+    Row("MSET of 10 keys", "-t mset -c 50", 100_000, {"MSET": 1.0}),
+    Row("MSET of 10 keys, spread", "-t mset -c 50 -r 1000000", 100_000, {"MSET": 1.0}),
+]
+
+
+@dataclass
+class Peer:
+    """One of the two servers."""
+
+    name: str
+    port: int
+    process: subprocess.Popen[bytes]
+
+    def cpu_s(self) -> float:
+        """Processor time it has used so far."""
+        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / TICKS_A_SECOND
+
+    def resident_bytes(self) -> int:
+        """Its memory."""
+        fields = Path(f"/proc/{self.process.pid}/statm").read_text().split()
+        return int(fields[1]) * resource.getpagesize()
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        return int(sock.getsockname()[1])
+
+
+@contextlib.contextmanager
+def started(name: str, command: list[str], port: int) -> Iterator[Peer]:
+    """Run a server until it answers, and end it at the end."""
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL)
+    try:
+        for _ in range(200):
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)) as one:
+                one.sendall(b"PING\r\n")
+                if one.recv(64) == b"+PONG\r\n":
+                    break
+            time.sleep(0.05)
+        yield Peer(name, port, process)
+    finally:
+        process.terminate()
+        process.wait(timeout=60)
+
+
+@contextlib.contextmanager
+def both(directory: Path) -> Iterator[tuple[Peer, Peer]]:
+    """Run both servers, each with an empty directory of its own."""
+    ours, theirs = directory / "kvserver", directory / "redis"
+    theirs.mkdir()
+    our_port, their_port = free_port(), free_port()
+    kvserver = [sys.executable, "-m", "kvserver", "--port", str(our_port), "--data-dir", str(ours)]
+    kvserver += ["--fsync", "everysec", "--log-level", "warning"]
+    redis = ["redis-server", "--port", str(their_port), "--dir", str(theirs), "--save", ""]
+    redis += ["--appendonly", "yes", "--appendfsync", "everysec"]
+    with started("kvserver", kvserver, our_port) as one, started("redis", redis, their_port) as two:
+        yield one, two
+
+
+def benchmark(peer: Peer, row: Row, requests: int) -> dict[str, tuple[float, float]]:
+    """Run a row once; return requests a second and processor microseconds of each test."""
+    figures = {}
+    tests = row.options.split()[1].split(",")
+    rest = row.options.split()[2:]
+    for test in tests:
+        before = peer.cpu_s()
+        command = ["redis-benchmark", "-p", str(peer.port), "-n", str(requests), "--csv"]
+        done = subprocess.run(
+            [*command, "-t", test, *rest], capture_output=True, text=True, check=True
+        )
+        table = list(csv.reader(io.StringIO(done.stdout)))
+        figures[test.upper()] = (
+            float(table[-1][1]),
+            (peer.cpu_s() - before) / requests * 1e6,
+        )
+    return figures
+
+
+def memory_per_key(directory: Path) -> tuple[float, float]:
+    """Bytes a key of 16 bytes with a value of 100 takes, in either server."""
+    grown = []
+    with both(directory) as peers:
+        for peer in peers:
+            before = peer.resident_bytes()
+            with socket.create_connection(("127.0.0.1", peer.port)) as sock:
+                for start in range(0, MEMORY_KEYS, 100):
+                    sock.sendall(
+                        b"".join(
+                            b"*3\r\n$3\r\nSET\r\n$16\r\nkey:%012d\r\n$100\r\n%b\r\n"
+                            % (n, b"x" * 100)
+                            for n in range(start, start + 100)
+                        )
+                    )
+                    left = 500
+                    while left:
+                        left -= len(sock.recv(left))
+            time.sleep(1.5)
+            grown.append((peer.resident_bytes() - before) / MEMORY_KEYS)
+    return grown[0], grown[1]
+
+
+def machine() -> str:
+    """What this was measured on."""
+    model = platform.processor() or platform.machine()
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                model = line.partition(":")[2].strip()
+                break
+    return f"{model}, {os.cpu_count()} cores, {platform.system()} {platform.release()}"
+
+
+def versions() -> str:
+    """Versions of everything that has a part in the figures."""
+    from importlib.metadata import version
+
+    redis = subprocess.run(
+        ["redis-server", "--version"], capture_output=True, text=True, check=True
+    )
+    ours = ", ".join(f"{name} {version(name)}" for name in ("trio", "hiredis", "msgpack"))
+    return f"Python {platform.python_version()}, {ours}; Redis {redis.stdout.split()[2][2:]}"
+
+
+def measure(rounds: int, share: float) -> Iterator[str]:
+    """Yield the lines of the report."""
+    yield "# The server beside redis-server\n"
+    yield f"- machine: {machine()}; load before the run: {os.getloadavg()[0]:.1f}"
+    yield f"- versions: {versions()}"
+    yield "- both with an append-only journal, synced every second; all figures in one run, "
+    yield f"  medians of {rounds} rounds in turn; `cpu` is the server's processor time a request\n"
+    yield "| test | kvserver/s | redis/s | ratio | wanted | kvserver cpu µs | redis cpu µs |"
+    yield "|---|---:|---:|---:|---:|---:|---:|"
+    with tempfile.TemporaryDirectory() as scratch, both(Path(scratch)) as peers:
+        for row in ROWS:
+            requests = max(1000, int(row.requests * share))
+            runs: dict[str, list[dict[str, tuple[float, float]]]] = {p.name: [] for p in peers}
+            for _ in range(rounds):
+                for peer in peers:
+                    runs[peer.name].append(benchmark(peer, row, requests))
+            for test, wanted in row.wanted.items():
+                ours, theirs = (
+                    [
+                        statistics.median(run[test][part] for run in runs[peer.name])
+                        for part in (0, 1)
+                    ]
+                    for peer in peers
+                )
+                yield (
+                    f"| {test}, {row.name} | {ours[0]:,.0f} | {theirs[0]:,.0f} "
+                    f"| {ours[0] / theirs[0]:.2f} | {wanted:.1f} "
+                    f"| {ours[1]:.2f} | {theirs[1]:.2f} |"
+                )
+    with tempfile.TemporaryDirectory() as scratch:
+        ours, theirs = memory_per_key(Path(scratch))
+    yield (
+        f"\nMemory of {MEMORY_KEYS:,} keys of 16 bytes with values of 100: {ours:.0f} bytes a key, "
+        f"Redis {theirs:.0f}; ratio {ours / theirs:.2f} (wanted: at most 1.3)."
+    )
+    yield f"\nLoad after the run: {os.getloadavg()[0]:.1f}. Not measured:\n"
+    yield from (f"- {line}" for line in NOT_MEASURED)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--quick", action="store_true", help="a tenth of the requests")
+    parser.add_argument("--out", type=Path, default=RESULTS)
+    options = parser.parse_args()
+    for name in ("redis-server", "redis-benchmark"):
+        if shutil.which(name) is None:
+            sys.exit(f"{name} is not installed (Debian: apt-get install redis-server redis-tools)")
+    lines = []
+    for line in measure(options.rounds, 0.1 if options.quick else 1.0):
+        print(line, flush=True)
+        lines.append(line)
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    options.out.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
