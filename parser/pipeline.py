@@ -39,8 +39,14 @@ from parser.source import Problem
 
 __all__ = ["RANGE_BYTES", "Pipeline", "now_ms", "processors"]
 
-RANGE_BYTES: Final = 4 << 20
-"""Nominal size of a range; see ``benchmarks/results/ingest.md`` for how it was chosen."""
+RANGE_BYTES: Final = 8 << 20
+"""Nominal size of a range, at most: larger ones hold fewer deltas a line, but the server takes one
+at once, about a microsecond for each key in it (4,000 keys of an HDFS log), and others wait. See
+``benchmarks/results/ingest.md``."""
+
+_LEAST_RANGE_BYTES: Final = 1 << 20
+_RANGES_A_WORKER: Final = 8
+"""A small input is cut finer, so that all workers end at about the same time."""
 
 SMALL_BYTES: Final = 8 << 20
 """Less than this is read in this process."""
@@ -159,7 +165,8 @@ class Pipeline:
             if one.input.kind == "plain":
                 counted = covered(one.info.ranges, 0, one.content.size or 0)
                 self.report.counted_before_bytes += counted
-        tasks = tasks_of(planned, range_bytes)
+        wanted = sum(one.input.size for one in planned) // (_RANGES_A_WORKER * processors())
+        tasks = tasks_of(planned, min(range_bytes, max(wanted, _LEAST_RANGE_BYTES)))
         self.report.total_bytes += sum(task.bytes for task in tasks)
         work = _work_bytes(tasks)
         self.workers = min(workers if workers is not None else processors(), max(len(tasks), 1))

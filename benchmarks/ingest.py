@@ -1,0 +1,422 @@
+"""The whole way from a log to a durable store, against peers that only group it.
+
+    python benchmarks/ingest.py [--lines 10000000] [--big] [--sweep] [--write]
+
+Ours: ``kvcli ingest`` as a command from the shell (start included) into a ``kvserver --fsync
+everysec`` that starts empty, so every key is new; about 18 lines a key. What is counted by block:
+count, first and last time, levels, patterns, positions of the first and the last line; and the log
+itself is remembered, so that it is not counted twice.
+
+Peers: DuckDB, Polars and mawk do count, first, last and levels by block, into nothing; Drain3
+matches templates on a sample. The answers are compared: all keys, the sum of their counts, and
+every figure of a sample of blocks.
+
+While we ingest, another client asks PING and GET every millisecond; its latencies are shown, and
+those of the same client with the server idle.
+
+What favours us: the log is in the page cache. What does not: everything that ingests shares the
+processors with the server and the client that measures. A run on a busy machine says little:
+compare within one run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import re
+import resource
+import shutil
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from kvclient.client import Client  # noqa: E402  # after the path is set
+from parser.summary import parse_time_ms  # noqa: E402
+from parser.synthetic import generate  # noqa: E402
+
+CHUNK_LINES = 2_000_000
+SAMPLE = 1000
+DRAIN_LINES = 100_000
+
+
+def make_log(path: Path, lines: int) -> None:
+    """Write a log, the same every time."""
+    with path.open("wb") as file:
+        for chunk in generate("hdfs", lines, 5):
+            file.write(chunk)
+
+
+# ---------------------------------------------------------------------------------------- ours
+
+
+@dataclass
+class Run:
+    """What one ingest took."""
+
+    lines: int = 0
+    seconds: float = 0.0
+    ingesting_cpu_s: float = 0.0
+    server_cpu_s: float = 0.0
+    ingesting_mib: float = 0.0
+    server_mib: float = 0.0
+    journal_bytes: int = 0
+    latencies_ms: list[float] = field(default_factory=list)
+
+    @property
+    def rate(self) -> float:
+        """Lines a second."""
+        return self.lines / self.seconds
+
+
+@contextmanager
+def server(directory: Path) -> Iterator[tuple[subprocess.Popen[str], int]]:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "kvserver", "--port", "0", "--data-dir", str(directory)],
+        cwd=ROOT,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stderr is not None
+    try:
+        for line in process.stderr:
+            ready = re.search(r"\bready\b.*:(\d+)", line)
+            if ready:
+                threading.Thread(target=process.stderr.read, daemon=True).start()
+                yield process, int(ready[1])
+                break
+    finally:
+        process.kill()
+        process.wait()
+
+
+def cpu_s(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def resident_mib(pid: int) -> float:
+    """Return the memory of a process and its children that nothing else shares, as PSS."""
+    total = 0
+    children = Path(f"/proc/{pid}/task/{pid}/children")
+    try:
+        pids = [pid, *map(int, children.read_text().split())]
+    except OSError:
+        return 0.0
+    for one in pids:
+        try:
+            rollup = Path(f"/proc/{one}/smaps_rollup").read_text()
+        except OSError:
+            continue
+        found = re.search(r"^Pss:\s+(\d+)", rollup, re.MULTILINE)
+        total += int(found[1]) if found else 0
+    return total / 1024
+
+
+class Asking(threading.Thread):
+    """Another client: how long does it wait?"""
+
+    def __init__(self, port: int) -> None:
+        super().__init__(daemon=True)
+        self.port, self.over, self.waits_ms = port, threading.Event(), list[float]()
+
+    def run(self) -> None:
+        """Ask until told to stop."""
+        with socket.create_connection(("127.0.0.1", self.port)) as connection:
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            while not self.over.is_set():
+                for command in (b"PING\r\n", b"EXISTS block_123\r\n"):
+                    began = time.perf_counter()
+                    connection.sendall(command)
+                    connection.recv(4096)
+                    self.waits_ms.append((time.perf_counter() - began) * 1000)
+                time.sleep(0.001)
+
+    def stop(self) -> list[float]:
+        """Stop, and return how long each answer took."""
+        self.over.set()
+        self.join()
+        return sorted(self.waits_ms)
+
+
+def percentile(sorted_values: list[float], share: float) -> float:
+    return sorted_values[min(int(len(sorted_values) * share), len(sorted_values) - 1)]
+
+
+def ingest(log: Path, port: int, server_pid: int, data: Path, *options: str) -> Run:
+    """Ingest a log as a user does, watching what it takes."""
+    run = Run()
+    asking = Asking(port)
+    asking.start()
+    before, server_before = resource.getrusage(resource.RUSAGE_CHILDREN), cpu_s(server_pid)
+    began = time.perf_counter()
+    command = [sys.executable, "-m", "kvclient", "--port", str(port), "ingest", str(log), "--json"]
+    process = subprocess.Popen([*command, *options], cwd=ROOT, stdout=subprocess.PIPE)
+    while process.poll() is None:
+        run.ingesting_mib = max(run.ingesting_mib, resident_mib(process.pid))
+        time.sleep(0.05)
+    run.seconds = time.perf_counter() - began
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    run.ingesting_cpu_s = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    run.server_cpu_s = cpu_s(server_pid) - server_before
+    run.server_mib = resident_mib(server_pid)
+    run.latencies_ms = asking.stop()
+    assert process.stdout is not None
+    with process.stdout as out:
+        report = json.loads(out.read())
+    assert process.returncode == 0, report
+    assert report["lines"] == report["matched"] + report["unparsed"] + report["skipped"]
+    run.lines = report["lines"]
+    run.journal_bytes = sum(f.stat().st_size for f in data.rglob("*") if f.is_file())
+    return run
+
+
+def one_run(log: Path, directory: Path, *options: str) -> Run:
+    shutil.rmtree(directory / "data", ignore_errors=True)
+    with server(directory / "data") as (process, port):
+        return ingest(log, port, process.pid, directory / "data", *options)
+
+
+def idle_latencies(directory: Path) -> list[float]:
+    shutil.rmtree(directory / "data", ignore_errors=True)
+    with server(directory / "data") as (_, port):
+        asking = Asking(port)
+        asking.start()
+        time.sleep(2)
+        return asking.stop()
+
+
+# --------------------------------------------------------------------------------------- peers
+
+_DUCKDB = """
+SELECT block, count(*) AS n, min(line[1:13]) AS first, max(line[1:13]) AS last,
+       count(*) FILTER (split_part(line, ' ', 4) = 'INFO') AS info,
+       count(*) FILTER (split_part(line, ' ', 4) = 'WARN') AS warn
+FROM (SELECT line, {block} AS block
+      FROM read_csv('{log}', header = false, delim = '\x01', quote = '', escape = '',
+                    columns = {{'line': 'VARCHAR'}}, auto_detect = false)
+      WHERE line LIKE '%blk_%')
+GROUP BY ALL
+"""
+
+
+def duckdb_rows(log: Path, *, exact: bool) -> tuple[float, list[Any]]:
+    """Group by block; ``exact`` takes every block of a line, else the first, which is faster."""
+    import duckdb
+
+    block = "regexp_extract(line, 'blk_-?[0-9]+')"
+    if exact:
+        block = "unnest(list_distinct(regexp_extract_all(line, 'blk_-?[0-9]+')))"
+    connection = duckdb.connect()
+    connection.execute(f"SET threads = {len(os.sched_getaffinity(0))}")
+    began = time.perf_counter()
+    rows = connection.execute(_DUCKDB.format(block=block, log=log)).fetchall()
+    return time.perf_counter() - began, rows
+
+
+def polars_seconds(log: Path) -> float:
+    import polars as pl
+
+    began = time.perf_counter()
+    line = pl.col("line")
+    level = line.str.extract(r"^\S+ \S+ \S+ (\S+) ", 1)
+    (
+        pl.scan_csv(log, has_header=False, separator="\x01", quote_char=None, new_columns=["line"])
+        .with_columns(line.str.extract(r"(blk_-?[0-9]+)", 1).alias("block"))
+        .filter(pl.col("block").is_not_null())
+        .group_by("block")
+        .agg(
+            pl.len(),
+            line.str.slice(0, 13).min().alias("first"),
+            line.str.slice(0, 13).max().alias("last"),
+            (level == "INFO").sum().alias("info"),
+            (level == "WARN").sum().alias("warn"),
+        )
+        .collect()
+    )
+    return time.perf_counter() - began
+
+
+_MAWK = r"""
+match($0, /blk_-?[0-9]+/) {
+    b = substr($0, RSTART, RLENGTH); t = $1 " " $2
+    n[b]++; if (!(b in f) || t < f[b]) f[b] = t; if (t > l[b]) l[b] = t; v[b, $4]++
+}
+END { c = 0; for (b in n) c++; print c }
+"""
+
+
+def mawk_seconds(log: Path) -> float:
+    began = time.perf_counter()
+    subprocess.run(["mawk", _MAWK, str(log)], check=True, capture_output=True)
+    return time.perf_counter() - began
+
+
+def drain3_rate(log: Path) -> float:
+    from drain3 import TemplateMiner
+    from drain3.template_miner_config import TemplateMinerConfig
+
+    miner = TemplateMiner(config=TemplateMinerConfig())
+    with log.open(encoding="utf-8") as file:
+        lines = [next(file).rstrip("\n").split(": ", 1)[1] for _ in range(DRAIN_LINES)]
+    began = time.perf_counter()
+    for line in lines:
+        miner.add_log_message(line)
+    return DRAIN_LINES / (time.perf_counter() - began)
+
+
+def compare(log: Path, directory: Path) -> str:
+    """Ingest once more and hold everything against what DuckDB counts."""
+    rows = duckdb_rows(log, exact=True)[1]
+    shutil.rmtree(directory / "data", ignore_errors=True)
+    with server(directory / "data") as (process, port), Client(f"redis://127.0.0.1:{port}") as c:
+        ingest(log, port, process.pid, directory / "data")
+        assert c.size() == len(rows), (c.size(), len(rows))
+        step = max(len(rows) // SAMPLE, 1)
+        sample = rows[::step]
+        for block, n, first, last, info, warn in sample:
+            shown = c.summary(f"block_{block.removeprefix('blk_')}")
+            assert shown is not None, block
+            levels = {name: k for name, k in (("INFO", info), ("WARN", warn)) if k}
+            told = (
+                shown["count"], _moment(shown["first"]), _moment(shown["last"]), shown["levels"],
+            )  # fmt: skip
+            assert told == (n, _duck(first), _duck(last), levels), (block, told)
+    return f"{len(rows):,} keys, and every figure of {len(sample):,} of them, equal DuckDB's"
+
+
+def _moment(text: str) -> int:
+    return parse_time_ms(text)
+
+
+def _duck(text: str) -> int:
+    day, clock = text.split(" ")
+    return parse_time_ms(f"20{day[:2]}-{day[2:4]}-{day[4:]}T{clock[:2]}:{clock[2:4]}:{clock[4:]}Z")
+
+
+# --------------------------------------------------------------------------------------- report
+
+
+def show(run: Run, size: int, seconds: float | None = None) -> list[str]:
+    seconds = seconds or run.seconds
+    return [
+        f"{run.lines:,}",
+        f"{seconds:.2f}",
+        f"{run.lines / seconds / 1e6:.2f}",
+        f"{size / seconds / 1e6:.0f}",
+        f"{run.ingesting_cpu_s:.2f}",
+        f"{run.server_cpu_s:.2f}",
+        f"{run.ingesting_mib:.0f}",
+        f"{run.server_mib:.0f}",
+        f"{percentile(run.latencies_ms, 0.5):.2f}",
+        f"{percentile(run.latencies_ms, 0.99):.2f}",
+        f"{percentile(run.latencies_ms, 0.999):.2f}",
+    ]
+
+
+HEAD = (
+    "| lines | s | M lines/s | MB/s | CPU s ingesting | CPU s server | MiB ingesting | MiB server "
+    "| others p50 ms | p99 ms | p99.9 ms |\n|---|---|---|---|---|---|---|---|---|---|---|"
+)
+
+
+def machine() -> str:
+    model = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
+    return (
+        f"{len(os.sched_getaffinity(0))} processors ({model[1] if model else '?'}), "
+        f"Python {platform.python_version()}, Linux {platform.release()}; "
+        f"load at the start {os.getloadavg()[0]:.1f}"
+    )
+
+
+def main() -> None:
+    options = argparse.ArgumentParser()
+    options.add_argument("--lines", type=int, default=10_000_000)
+    options.add_argument("--runs", type=int, default=3)
+    options.add_argument("--big", action="store_true", help="also a log of 10 GB")
+    options.add_argument("--sweep", action="store_true", help="also range sizes")
+    options.add_argument("--no-peers", action="store_true")
+    options.add_argument("--write", action="store_true", help="write results/ingest.md")
+    asked = options.parse_args()
+    out: list[str] = ["# Ingest", "", machine(), ""]
+
+    def say(*lines: str) -> None:
+        out.extend(lines)
+        print(*lines, sep="\n", flush=True)
+
+    with tempfile.TemporaryDirectory(prefix="kvstore-bench-") as name:
+        directory = Path(name)
+        log = directory / "hdfs.log"
+        make_log(log, asked.lines)
+        size = log.stat().st_size
+        one_run(log, directory)  # compiles, and fills the page cache
+        runs = [one_run(log, directory) for _ in range(asked.runs)]
+        run = sorted(runs, key=lambda run: run.seconds)[len(runs) // 2]
+        idle = idle_latencies(directory)
+        say(HEAD, "| " + " | ".join(show(run, size)) + " |", "")
+        say(
+            f"Median of {asked.runs}; spread {min(r.seconds for r in runs):.2f} to "
+            f"{max(r.seconds for r in runs):.2f} s. Journal {run.journal_bytes / 1e6:.0f} MB for "
+            f"{size / 1e6:.0f} MB of log. The other client with the server idle: p50 "
+            f"{percentile(idle, 0.5):.2f}, p99 {percentile(idle, 0.99):.2f}, "
+            f"p99.9 {percentile(idle, 0.999):.2f} ms.",
+            "",
+        )
+        if not asked.no_peers:
+            say("| peer, same log | M lines/s | ours / peer |", "|---|---|---|")
+            for peer, rate in peers(log, run.lines):
+                say(f"| {peer} | {rate / 1e6:.2f} | {run.rate / rate:.1f} |")
+            say("", f"Agreement: {compare(log, directory)}.", "")
+        if asked.sweep:
+            say("Range sizes:", "", "| MB " + HEAD.replace("\n", "\n|---"))
+            for megabytes in (1, 2, 4, 8, 16, 32):
+                swept = one_run(log, directory, "--range-bytes", str(megabytes * 1_000_000))
+                say(f"| {megabytes} | " + " | ".join(show(swept, size)) + " |")
+            say("")
+        say("The rate over the size of the log:", "", HEAD)
+        for lines in [CHUNK_LINES, *([75_000_000] if asked.big else [])]:
+            make_log(log, lines)
+            one = one_run(log, directory)
+            say("| " + " | ".join(show(one, log.stat().st_size)) + " |")
+    if asked.write:
+        (ROOT / "benchmarks" / "results" / "ingest.md").write_text("\n".join(out) + "\n")
+
+
+def peers(log: Path, lines: int) -> Iterator[tuple[str, float]]:
+    try:
+        import duckdb
+
+        seconds = statistics.median(duckdb_rows(log, exact=False)[0] for _ in range(3))
+        yield f"DuckDB {duckdb.__version__}, group by the first block", lines / seconds
+    except ImportError:
+        print("DuckDB is not installed")
+    try:
+        import polars as pl
+
+        seconds = statistics.median(polars_seconds(log) for _ in range(3))
+        yield f"Polars {pl.__version__}, the same", lines / seconds
+    except ImportError:
+        print("Polars is not installed")
+    if shutil.which("mawk"):
+        yield "mawk, the same", lines / mawk_seconds(log)
+    try:
+        yield f"Drain3, templates of {DRAIN_LINES:,} lines", drain3_rate(log)
+    except ImportError:
+        print("Drain3 is not installed")
+
+
+if __name__ == "__main__":
+    main()
