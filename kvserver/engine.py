@@ -51,6 +51,8 @@ class Engine:
         self.registry = load_registry()
         self.stats = Stats()
         self.stats.slowlog_slower_than_us = self.config.slowlog_slower_than_us
+        self.stats.keep_slow(self.config.slowlog_max_len)
+        self.stats.spikes.threshold_ms = self.config.latency_threshold_ms
         self.sessions: dict[int, Session] = {}
         self.gates: dict[str, Gate] = {}
         self.cron: list[Callable[[], None]] = []

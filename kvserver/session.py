@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from kvserver.engine import Engine
     from kvserver.keyspace import Keyspace
 
-__all__ = ["BACKLOG", "GATE", "Session"]
+__all__ = ["BACKLOG", "DEAF", "GATE", "Session"]
 
 _IN_MULTI: Final = frozenset(["exec", "discard", "multi", "watch", "quit", "reset"])
 """What is not queued inside MULTI."""
@@ -310,8 +310,9 @@ class Session:
         self.null = resp.NULL[version]
 
     def close_after_reply(self) -> None:
-        """Close the connection when everything in ``out`` has been sent."""
+        """Close the connection when everything in ``out`` has been sent; run nothing more."""
         self.closing = True
+        self.retable()
         self.retable()
         self.engine.dirty[self] = None
 
@@ -336,5 +337,13 @@ def _drop(session: Session, args: list[bytes]) -> bytes:  # noqa: ARG001 - calle
 
 
 DROPPED: Final = _Everything(_drop)
+
+
+def _ignore(session: Session, args: list[bytes]) -> bytes:  # noqa: ARG001 - called like a handler
+    return b""
+
+
 GATE: Final = _Everything(_execute)
+DEAF: Final = _Everything(_ignore)
+"""For what a client sent behind its QUIT, or behind what ended its connection."""
 BACKLOG: Final = _Everything(_keep)

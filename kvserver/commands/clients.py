@@ -170,9 +170,12 @@ def setinfo(session: Session, args: list[bytes]) -> bytes:
 
 
 def drop(session: Session) -> None:
-    """End a connection as soon as may be, without what it has not read."""
-    session.out.clear()
-    session.close_after_reply()
+    """End a connection at once, without what it has not read."""
+    if session.transport is not None:
+        session.transport.close()
+    else:
+        session.out.clear()
+        session.close_after_reply()
 
 
 @CLIENT.command("kill", -3, _ADMIN, since="2.4.0", complexity="O(N)")

@@ -197,6 +197,24 @@ def test_whatever_the_bytes_only_that_connection_ends(
     is_fine(shared)
 
 
+def test_what_follows_an_http_request_is_not_run(shared: ServerProcess) -> None:
+    with Wire("127.0.0.1", shared.port) as wire:
+        wire.send_raw(b"POST / HTTP/1.1\r\nSET attacked yes\r\n" + encode("SET", "attacked", 1))
+        assert wire.read_until_closed() == b""
+    with Wire("127.0.0.1", shared.port) as wire:
+        assert wire("EXISTS", "attacked") == b":0\r\n"
+
+
+def test_a_client_that_does_not_read_can_be_killed(shared: ServerProcess) -> None:
+    with Wire("127.0.0.1", shared.port) as other, narrow(shared.port) as stuck:
+        other("SET", "big", b"x" * 900_000)
+        stuck.sendall(encode("CLIENT", "SETNAME", "stuck") + encode("GET", "big") * 5)
+        eventually(lambda: b"name=stuck" in other("CLIENT", "LIST"))
+        address = "{}:{}".format(*stuck.getsockname())
+        assert other("CLIENT", "KILL", "ADDR", address) == b":1\r\n"
+        assert b"name=stuck" not in other("CLIENT", "LIST")
+
+
 def test_half_a_request_does_not_stay_for_ever(tmp_path: Path) -> None:
     with (
         running_server(tmp_path / "data", "--request-timeout", "1") as server,
