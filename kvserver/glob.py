@@ -24,9 +24,10 @@ from typing import Final
 Matcher = Callable[[bytes], bool]
 
 _ANY: Final = frozenset(range(256))
-_LONG_TOKENS: Final = 256
-"""Patterns above this size are not compiled to a regular expression: that costs about 5 µs a
-token."""
+_SINGLE: Final = [frozenset((byte,)) for byte in range(256)]
+_LONG_TOKENS: Final = 64
+"""Patterns above this size are not compiled to a regular expression: compiling one of 250 bytes may
+take 50 ms, which is a stall that a client must not be able to cause."""
 
 _Piece = list[frozenset[int]]
 
@@ -79,40 +80,58 @@ def _pieces(pattern: bytes) -> list[_Piece]:
         elif byte == 0x3F:  # ?
             pieces[-1].append(_ANY)
         elif byte == 0x5B:  # [
-            token, at = _character_class(pattern, at + 1)
-            pieces[-1].append(token)
+            end_of_class = _class_end(pattern, at + 1)
+            pieces[-1].append(_character_class(pattern[at + 1 : end_of_class]))
+            at = end_of_class
             continue
         else:
             if byte == 0x5C and at + 1 < end:  # an escape
                 at += 1
-            pieces[-1].append(frozenset((pattern[at],)))
+            pieces[-1].append(_SINGLE[pattern[at]])
         at += 1
     return pieces
 
 
-def _character_class(pattern: bytes, at: int) -> tuple[frozenset[int], int]:
-    """Read a class whose ``[`` is just before ``at``; return it and the place after its end."""
+def _class_end(pattern: bytes, at: int) -> int:
+    """Return the place after the ``]`` of the class whose ``[`` is just before ``at``."""
     end = len(pattern)
-    negated = pattern[at : at + 1] == b"^"
+    if pattern[at : at + 1] == b"^":
+        at += 1
+    while at < end:
+        byte = pattern[at]
+        if byte == 0x5D:  # ]
+            return at + 1
+        if byte == 0x5C and at + 1 < end:
+            at += 1
+        elif at + 2 < end and pattern[at + 1] == 0x2D:  # a range, whose end may be a bracket
+            at += 2
+        at += 1
+    return end
+
+
+@lru_cache(maxsize=1024)
+def _character_class(inside: bytes) -> frozenset[int]:
+    """Return the bytes that a class admits, given what stands behind its ``[``."""
+    at, end = 0, len(inside)
+    negated = inside[:1] == b"^"
     if negated:
         at += 1
     admitted: set[int] = set()
     while at < end:
-        byte = pattern[at]
+        byte = inside[at]
         if byte == 0x5C and at + 1 < end:
             at += 1
-            admitted.add(pattern[at])
+            admitted.add(inside[at])
         elif byte == 0x5D:  # ]
-            at += 1
             break
-        elif at + 2 < end and pattern[at + 1] == 0x2D:  # a range
-            low, high = sorted((byte, pattern[at + 2]))
+        elif at + 2 < end and inside[at + 1] == 0x2D:
+            low, high = sorted((byte, inside[at + 2]))
             admitted.update(range(low, high + 1))
             at += 2
         else:
             admitted.add(byte)
         at += 1
-    return (_ANY - admitted if negated else frozenset(admitted)), at
+    return _ANY - admitted if negated else frozenset(admitted)
 
 
 def _expression(pieces: Sequence[_Piece]) -> bytes:
@@ -134,13 +153,27 @@ def _token_expression(token: frozenset[int]) -> bytes:
         return b"(?!)"
     if len(token) == 1:
         return re.escape(bytes(token))
-    return b"[" + b"".join(b"\\x%02x" % byte for byte in sorted(token)) + b"]"
+    return b"[" + b"".join(map(_range_expression, _ranges(token))) + b"]"
+
+
+def _ranges(token: frozenset[int]) -> list[tuple[int, int]]:
+    ranges: list[tuple[int, int]] = []
+    for byte in sorted(token):
+        if ranges and ranges[-1][1] == byte - 1:
+            ranges[-1] = (ranges[-1][0], byte)
+        else:
+            ranges.append((byte, byte))
+    return ranges
+
+
+def _range_expression(ends: tuple[int, int]) -> bytes:
+    return b"\\x%02x-\\x%02x" % ends
 
 
 def _long_matcher(pieces: Sequence[_Piece]) -> Matcher:
     first, *others = pieces
     width = sum(map(len, pieces))
-    searches = [_Search(piece) for piece in others[:-1] if piece]
+    searches: list[_Search] = []
 
     def matches(text: bytes) -> bool:
         if not text:
@@ -153,6 +186,8 @@ def _long_matcher(pieces: Sequence[_Piece]) -> Matcher:
         stop = len(text) - len(last)
         if not _stands_at(last, text, stop):
             return False
+        if not searches:  # made when first needed: most keys are too short for a long pattern
+            searches.extend([_Search(piece) for piece in others[:-1] if piece])
         at = len(first)
         for search in searches:
             at = search.end_of_leftmost(text, at, stop)
@@ -192,6 +227,9 @@ class _Search:
         if self.literal is not None:
             found = text.find(self.literal, start, stop)
             return found if found < 0 else found + self.width
+        if self.width == 1:
+            token = self.piece[0]
+            return next((at + 1 for at in range(start, stop) if text[at] in token), -1)
         if not self.masks:
             self._build()
         state = 0
