@@ -34,6 +34,8 @@ SORTS: Final = {"count": True, "first": False, "last": True, "errors": True}
 """Column -> whether the greatest come first."""
 
 _STEP: Final = 1024
+_SPARE: Final = 256
+"""So many more than are wanted are ranked, in case that keys of some are gone."""
 _WIDE: Final = 10_000
 """So many candidates are looked at one by one; for more it is worth to use an order."""
 
@@ -138,7 +140,7 @@ class _Search:
                 return
             self.found.keys.clear()
         self.found.index.append(lead)
-        yield from self._best(slots())
+        yield from self._best(slots)
 
     # --------------------------------------------------------------------------- what leads where
 
@@ -259,29 +261,62 @@ class _Search:
             yield
         return True
 
-    def _best(self, chunks: Iterable[list[int]]) -> Generator[None, None, None]:
-        """Look at all candidates and keep the best."""
-        query, found, keys = self.query, self.found, self.state.keys
-        assert query.sort is not None
-        column = self.state.columns[query.sort]
-        choose = nlargest if SORTS[query.sort] else nsmallest
+    def _best(self, chunks: Callable[[], Iterator[list[int]]]) -> Generator[None, None, None]:
+        """Look at all candidates and keep the best.
+
+        Whether a candidate's key is still there costs more than all else, so that is asked of the
+        best only; and of all, in the rare case that too many of the best are gone.
+        """
+        query, keys = self.query, self.state.keys
         best: list[int] = []
+        if query.limit and self.glob is None and not self.checks:
+            best, pruned = yield from self._ranked(chunks(), self._fitting, query.limit + _SPARE)
+            best = self._existing(best)
+            short = pruned and len(best) < query.limit
+        else:
+            short = True
+        if short:
+            best, _ = yield from self._ranked(chunks(), self._matching, query.limit)
+        chosen = (keys[slot] for slot in (best[: query.limit] if query.limit else best))
+        self.found.keys = [key for key in chosen if key is not None]
+
+    def _ranked(
+        self,
+        chunks: Iterator[list[int]],
+        matching: Callable[[list[int]], list[int]],
+        limit: int,
+    ) -> Generator[None, None, tuple[list[int], bool]]:
+        """Return the best slots that match, best first, and whether there were more (0: all)."""
+        assert self.query.sort is not None
+        column = self.state.columns[self.query.sort]
+        choose = nlargest if SORTS[self.query.sort] else nsmallest
+        best: list[int] = []
+        pruned = False
         for chunk in chunks:
-            found.examined += len(chunk)
-            best += self._matching(chunk)
-            if query.limit and len(best) > 2 * query.limit + _STEP:
-                best = choose(query.limit, best, key=column.__getitem__)
+            self.found.examined += len(chunk)
+            best += matching(chunk)
+            if limit and len(best) > 2 * limit + _STEP:
+                best = choose(limit, dict.fromkeys(best), key=column.__getitem__)
+                pruned = True
             yield
         best = list(dict.fromkeys(best))
-        best.sort(key=column.__getitem__, reverse=SORTS[query.sort])
-        chosen = (keys[slot] for slot in (best[: query.limit] if query.limit else best))
-        found.keys = [key for key in chosen if key is not None]
+        best.sort(key=column.__getitem__, reverse=SORTS[self.query.sort])
+        return best, pruned
 
     def _matching(self, slots: list[int]) -> list[int]:
-        """Return those for which every condition holds, cheapest conditions first."""
-        query, state = self.query, self.state
-        mask, columns = self.mask, state.columns
-        keys = cast(list[bytes], state.keys)  # a slot whose key is gone has None, which is no key
+        """Return those for which every condition holds and whose key is there."""
+        slots = self._existing(self._fitting(slots))
+        keys = cast(list[bytes], self.state.keys)
+        if self.glob is not None:
+            matches = self.glob
+            slots = [slot for slot in slots if matches(keys[slot])]
+        if self.checks:
+            slots = [slot for slot in slots if self._holds(keys[slot])]
+        return slots
+
+    def _fitting(self, slots: list[int]) -> list[int]:
+        """Return those that fit by the index alone."""
+        query, columns, mask = self.query, self.state.columns, self.mask
         if mask:
             end = 8 * len(mask)
             slots = [slot for slot in slots if slot < end and mask[slot >> 3] >> (slot & 7) & 1]
@@ -296,16 +331,17 @@ class _Search:
         if query.until_ms is not None:
             first = columns["first"]
             slots = [slot for slot in slots if first[slot] <= query.until_ms]
+        return slots
+
+    def _existing(self, slots: list[int]) -> list[int]:
+        """Return those whose key is there and is a summary."""
+        # A slot whose key is gone has None, which is no key.
+        keys = cast(list[bytes], self.state.keys)
         keyspace = self.index.keyspace
         get = keyspace.data.get
         slots = [slot for slot in slots if type(get(keys[slot])) is SummaryValue]
-        if self.glob is not None:
-            matches = self.glob
-            slots = [slot for slot in slots if matches(keys[slot])]
         if keyspace.deadlines:
             slots = [slot for slot in slots if keyspace.peek(keys[slot]) is not None]
-        if self.checks:
-            slots = [slot for slot in slots if self._holds(keys[slot])]
         return slots
 
     def _holds(self, key: bytes) -> bool:

@@ -160,6 +160,7 @@ def test_find_equals_a_look_at_every_summary(wide: int, steps: list[Any]) -> Non
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(query_module, "_WIDE", wide)
         patch.setattr(query_module, "_STEP", 2)
+        patch.setattr(query_module, "_SPARE", 1)
         patch.setattr(index_module, "_STEP_KEYS", 2)
         patch.setattr(index_module, "_MIN_DEAD", 3)
         for step in [*steps, Query(limit=0)]:
@@ -209,6 +210,7 @@ def test_queries_that_run_at_once_among_changes_never_show_what_is_gone_and_leav
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(query_module, "_WIDE", 0)
         patch.setattr(query_module, "_STEP", 2)
+        patch.setattr(query_module, "_SPARE", 1)
         patch.setattr(index_module, "_STEP_KEYS", 2)
         patch.setattr(index_module, "_MIN_DEAD", 3)
         running = [find(index, query) for query in queries]
