@@ -29,7 +29,6 @@ import re
 import resource
 import shutil
 import socket
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -74,6 +73,8 @@ class Run:
     ingesting_mib: float = 0.0
     server_mib: float = 0.0
     journal_bytes: int = 0
+    turn_ms: dict[str, float] = field(default_factory=dict)
+    """How long the server worked on one INGEST: percentiles."""
     latencies_ms: list[float] = field(default_factory=list)
 
     @property
@@ -174,6 +175,9 @@ def ingest(log: Path, port: int, server_pid: int, data: Path, *options: str) -> 
     run.server_cpu_s = cpu_s(server_pid) - server_before
     run.server_mib = resident_mib(server_pid)
     run.latencies_ms = asking.stop()
+    with Client(f"redis://127.0.0.1:{port}") as client:
+        spent = client.stats().get("latency_us", {}).get("ingest", {})
+        run.turn_ms = {name: float(us) / 1000 for name, us in spent.items() if name != "calls"}
     assert process.stdout is not None
     with process.stdout as out:
         report = json.loads(out.read())
@@ -204,7 +208,8 @@ def idle_latencies(directory: Path) -> list[float]:
 _DUCKDB = """
 SELECT block, count(*) AS n, min(line[1:13]) AS first, max(line[1:13]) AS last,
        count(*) FILTER (split_part(line, ' ', 4) = 'INFO') AS info,
-       count(*) FILTER (split_part(line, ' ', 4) = 'WARN') AS warn
+       count(*) FILTER (split_part(line, ' ', 4) = 'WARN') AS warn,
+       count(*) FILTER (split_part(line, ' ', 4) = 'ERROR') AS error
 FROM (SELECT line, {block} AS block
       FROM read_csv('{log}', header = false, delim = '\x01', quote = '', escape = '',
                     columns = {{'line': 'VARCHAR'}}, auto_detect = false)
@@ -213,7 +218,25 @@ GROUP BY ALL
 """
 
 
-def duckdb_rows(log: Path, *, exact: bool) -> tuple[float, list[Any]]:
+@dataclass(frozen=True)
+class Took:
+    """Seconds by the clock, and of processors."""
+
+    seconds: float
+    cpu_s: float
+
+
+@contextmanager
+def timing() -> Iterator[list[Took]]:
+    taken: list[Took] = []
+    before, began = os.times(), time.perf_counter()
+    yield taken
+    after = os.times()
+    cpu = sum(after[:4]) - sum(before[:4])
+    taken.append(Took(time.perf_counter() - began, cpu))
+
+
+def duckdb_rows(log: Path, *, exact: bool) -> tuple[Took, list[Any]]:
     """Group by block; ``exact`` takes every block of a line, else the first, which is faster."""
     import duckdb
 
@@ -222,32 +245,35 @@ def duckdb_rows(log: Path, *, exact: bool) -> tuple[float, list[Any]]:
         block = "unnest(list_distinct(regexp_extract_all(line, 'blk_-?[0-9]+')))"
     connection = duckdb.connect()
     connection.execute(f"SET threads = {len(os.sched_getaffinity(0))}")
-    began = time.perf_counter()
-    rows = connection.execute(_DUCKDB.format(block=block, log=log)).fetchall()
-    return time.perf_counter() - began, rows
+    with timing() as taken:
+        rows = connection.execute(_DUCKDB.format(block=block, log=log)).fetchall()
+    return taken[0], rows
 
 
-def polars_seconds(log: Path) -> float:
+def polars_took(log: Path) -> Took:
     import polars as pl
 
-    began = time.perf_counter()
     line = pl.col("line")
     level = line.str.extract(r"^\S+ \S+ \S+ (\S+) ", 1)
-    (
-        pl.scan_csv(log, has_header=False, separator="\x01", quote_char=None, new_columns=["line"])
-        .with_columns(line.str.extract(r"(blk_-?[0-9]+)", 1).alias("block"))
-        .filter(pl.col("block").is_not_null())
-        .group_by("block")
-        .agg(
-            pl.len(),
-            line.str.slice(0, 13).min().alias("first"),
-            line.str.slice(0, 13).max().alias("last"),
-            (level == "INFO").sum().alias("info"),
-            (level == "WARN").sum().alias("warn"),
+    with timing() as taken:
+        (
+            pl.scan_csv(
+                log, has_header=False, separator="\x01", quote_char=None, new_columns=["line"]
+            )
+            .with_columns(line.str.extract(r"(blk_-?[0-9]+)", 1).alias("block"))
+            .filter(pl.col("block").is_not_null())
+            .group_by("block")
+            .agg(
+                pl.len(),
+                line.str.slice(0, 13).min().alias("first"),
+                line.str.slice(0, 13).max().alias("last"),
+                (level == "INFO").sum().alias("info"),
+                (level == "WARN").sum().alias("warn"),
+                (level == "ERROR").sum().alias("error"),
+            )
+            .collect()
         )
-        .collect()
-    )
-    return time.perf_counter() - began
+    return taken[0]
 
 
 _MAWK = r"""
@@ -259,23 +285,23 @@ END { c = 0; for (b in n) c++; print c }
 """
 
 
-def mawk_seconds(log: Path) -> float:
-    began = time.perf_counter()
-    subprocess.run(["mawk", _MAWK, str(log)], check=True, capture_output=True)
-    return time.perf_counter() - began
+def mawk_took(log: Path) -> Took:
+    with timing() as taken:
+        subprocess.run(["mawk", _MAWK, str(log)], check=True, capture_output=True)
+    return taken[0]
 
 
-def drain3_rate(log: Path) -> float:
+def drain3_took(log: Path) -> Took:
     from drain3 import TemplateMiner
     from drain3.template_miner_config import TemplateMinerConfig
 
     miner = TemplateMiner(config=TemplateMinerConfig())
     with log.open(encoding="utf-8") as file:
         lines = [next(file).rstrip("\n").split(": ", 1)[1] for _ in range(DRAIN_LINES)]
-    began = time.perf_counter()
-    for line in lines:
-        miner.add_log_message(line)
-    return DRAIN_LINES / (time.perf_counter() - began)
+    with timing() as taken:
+        for line in lines:
+            miner.add_log_message(line)
+    return taken[0]
 
 
 def compare(log: Path, directory: Path) -> str:
@@ -287,10 +313,11 @@ def compare(log: Path, directory: Path) -> str:
         assert c.size() == len(rows), (c.size(), len(rows))
         step = max(len(rows) // SAMPLE, 1)
         sample = rows[::step]
-        for block, n, first, last, info, warn in sample:
+        for block, n, first, last, *counts in sample:
             shown = c.summary(f"block_{block.removeprefix('blk_')}")
             assert shown is not None, block
-            levels = {name: k for name, k in (("INFO", info), ("WARN", warn)) if k}
+            levels = dict(zip(("INFO", "WARN", "ERROR"), counts, strict=True))
+            levels = {name: count for name, count in levels.items() if count}
             told = (
                 shown["count"], _moment(shown["first"]), _moment(shown["last"]), shown["levels"],
             )  # fmt: skip
@@ -321,16 +348,18 @@ def show(run: Run, size: int, seconds: float | None = None) -> list[str]:
         f"{run.server_cpu_s:.2f}",
         f"{run.ingesting_mib:.0f}",
         f"{run.server_mib:.0f}",
+        ", ".join(f"{name} {ms:.1f}" for name, ms in run.turn_ms.items()),
         f"{percentile(run.latencies_ms, 0.5):.2f}",
         f"{percentile(run.latencies_ms, 0.99):.2f}",
         f"{percentile(run.latencies_ms, 0.999):.2f}",
     ]
 
 
-HEAD = (
-    "| lines | s | M lines/s | MB/s | CPU s ingesting | CPU s server | MiB ingesting | MiB server "
-    "| others p50 ms | p99 ms | p99.9 ms |\n|---|---|---|---|---|---|---|---|---|---|---|"
-)
+COLUMNS = (
+    "lines", "s", "M lines/s", "MB/s", "CPU s ingesting", "CPU s server", "MiB ingesting",
+    "MiB server", "ms an INGEST", "others p50 ms", "p99 ms", "p99.9 ms",
+)  # fmt: skip
+HEAD = f"| {' | '.join(COLUMNS)} |\n{'|---' * len(COLUMNS)}|"
 
 
 def machine() -> str:
@@ -376,9 +405,14 @@ def main() -> None:
             "",
         )
         if not asked.no_peers:
-            say("| peer, same log | M lines/s | ours / peer |", "|---|---|---|")
-            for peer, rate in peers(log, run.lines):
-                say(f"| {peer} | {rate / 1e6:.2f} | {run.rate / rate:.1f} |")
+            say("| same log | M lines/s | ours / peer | CPU µs a line | peer / ours |")
+            say("|---|---|---|---|---|")
+            own_us = (run.ingesting_cpu_s + run.server_cpu_s) / run.lines * 1e6
+            say(f"| kvcli ingest, the whole way | {run.rate / 1e6:.2f} | | {own_us:.2f} | |")
+            for peer, lines, took in peers(log, run.lines):
+                rate, us = lines / took.seconds, took.cpu_s / lines * 1e6
+                ratio = f"{run.rate / rate:.1f} | {us:.2f} | {us / own_us:.1f}"
+                say(f"| {peer} | {rate / 1e6:.2f} | {ratio} |")
             say("", f"Agreement: {compare(log, directory)}.", "")
         if asked.sweep:
             say("Range sizes:", "", "| MB " + HEAD.replace("\n", "\n|---"))
@@ -395,25 +429,30 @@ def main() -> None:
         (ROOT / "benchmarks" / "results" / "ingest.md").write_text("\n".join(out) + "\n")
 
 
-def peers(log: Path, lines: int) -> Iterator[tuple[str, float]]:
+def median(runs: list[Took]) -> Took:
+    return sorted(runs, key=lambda took: took.seconds)[len(runs) // 2]
+
+
+def peers(log: Path, lines: int) -> Iterator[tuple[str, int, Took]]:
+    """Yield what each peer that is installed took for how many lines."""
     try:
         import duckdb
 
-        seconds = statistics.median(duckdb_rows(log, exact=False)[0] for _ in range(3))
-        yield f"DuckDB {duckdb.__version__}, group by the first block", lines / seconds
+        took = median([duckdb_rows(log, exact=False)[0] for _ in range(3)])
+        yield f"DuckDB {duckdb.__version__}, group by the first block", lines, took
     except ImportError:
         print("DuckDB is not installed")
     try:
         import polars as pl
 
-        seconds = statistics.median(polars_seconds(log) for _ in range(3))
-        yield f"Polars {pl.__version__}, the same", lines / seconds
+        took = median([polars_took(log) for _ in range(3)])
+        yield f"Polars {pl.__version__}, the same", lines, took
     except ImportError:
         print("Polars is not installed")
     if shutil.which("mawk"):
-        yield "mawk, the same", lines / mawk_seconds(log)
+        yield "mawk, the same", lines, mawk_took(log)
     try:
-        yield f"Drain3, templates of {DRAIN_LINES:,} lines", drain3_rate(log)
+        yield f"Drain3, templates of {DRAIN_LINES:,} lines", DRAIN_LINES, drain3_took(log)
     except ImportError:
         print("Drain3 is not installed")
 

@@ -37,6 +37,7 @@ __all__ = [
     "MARK_BYTES",
     "SURE_BYTES",
     "Content",
+    "Index",
     "Marker",
     "SourceInfo",
     "find",
@@ -52,6 +53,8 @@ BEGIN_BYTES: Final = 1024
 
 SURE_BYTES: Final = 64
 """A shorter beginning is no proof by itself."""
+
+_PREFIX_BYTES: Final = 32
 
 MARK_BYTES: Final = 256
 """A mark is the hash of so many bytes before its offset."""
@@ -208,6 +211,40 @@ def same_beginning(known: bytes, begin: bytes) -> bool:
     """Tell whether one of the two beginnings is the beginning of the other."""
     shared = min(len(known), len(begin))
     return shared > 0 and known[:shared] == begin[:shared]
+
+
+class Index:
+    """Known sources by how they begin, so that finding one among thousands costs little."""
+
+    def __init__(self, known: Iterable[SourceInfo] = ()) -> None:
+        self.ids: set[int] = set()
+        self._by_begin: dict[bytes, list[tuple[int, SourceInfo]]] = {}
+        self._short: list[tuple[int, SourceInfo]] = []
+        for info in known:
+            self.add(info)
+
+    def add(self, info: SourceInfo) -> None:
+        """Add a source that was heard of after all others."""
+        place = (len(self.ids), info)
+        self.ids.add(info.id)
+        if len(info.begin) < _PREFIX_BYTES:
+            self._short.append(place)
+        else:
+            self._by_begin.setdefault(info.begin[:_PREFIX_BYTES], []).append(place)
+
+    def candidates(self, begin: bytes) -> list[SourceInfo]:
+        """Return every source that content with this beginning may be, in order."""
+        if len(begin) < _PREFIX_BYTES:
+            alike = [
+                place
+                for start, places in self._by_begin.items()
+                if start.startswith(begin)
+                for place in places
+            ]
+        else:
+            alike = self._by_begin.get(begin[:_PREFIX_BYTES], [])
+        ordered = sorted([*alike, *self._short], key=lambda place: place[0])
+        return [info for _, info in ordered]
 
 
 def find(known: Iterable[SourceInfo], content: Content) -> SourceInfo | None:

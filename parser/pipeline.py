@@ -326,6 +326,9 @@ class Pipeline:
             if rest is None:
                 self._finish(task, None)
                 continue
+            if task.planned.input.kind == "stdin":
+                self._finish(task, "the process that read the pipe died, with what it had read")
+                continue
             rest.attempts = task.attempts + (0 if held else 1)
             if rest.attempts >= _MAX_ATTEMPTS:
                 self._finish(task, f"{rest} failed: the process that read it died twice")

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from parser.fingerprint import SourceInfo, find, source_id
+from parser.fingerprint import Index, SourceInfo, find, source_id
 from parser.producer import STREAM_PIECE_BYTES
 from parser.ranges import Range, add, cuts, missing
 from parser.recipe import Recipe
@@ -100,7 +100,9 @@ class Task:
     def rest(self) -> Task | None:
         """Return what is left after the pieces that came back, None when nothing is."""
         if self.is_stream:
-            wanted = [gap for start, end in self.wanted for gap in missing(self.sent, start, end)]
+            wanted = [
+                gap for start, end in self.wanted for gap in missing(add([], self.sent), start, end)
+            ]
             return Task(self.id, self.planned, 0, 0, (0, 0), wanted) if wanted else None
         start = max((end for _, end in self.sent), default=self.start)
         if start >= self.cut[1]:
@@ -157,13 +159,13 @@ async def _settle(planned: Sequence[Planned], known: list[SourceInfo], sink: Sin
     """Give every planned input the source it is, claiming those that nobody knows."""
     waiting = list(planned)
     for _ in range(_MAX_ATTEMPTS):
-        ids = {info.id for info in known}
+        index = Index(known)
         claims: list[SourceInfo] = []
         for one in waiting:
-            held = find([*known, *claims], one.content)
+            held = find(index.candidates(one.content.begin), one.content)
             if held is None:
-                held = _new_source(one, ids)
-                ids.add(held.id)
+                held = _new_source(one, index.ids)
+                index.add(held)
                 claims.append(held)
             one.info = held
         if not claims:

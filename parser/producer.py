@@ -50,7 +50,7 @@ Message = tuple[dict[str, Any], bytes]
 STREAM_PIECE_BYTES: Final = 4 << 20
 _LINE_BYTES: Final = 1024  # enough of a line to tell how it begins
 _NOTHING: Final = b"\x90"  # no keys, as msgpack
-_MAX_ENGINES: Final = 32
+_MAX_ENGINES: Final = 4  # each holds tables of its own
 _IDLE_S: Final = 0.3  # a pipe that is silent for so long shows what it has
 
 
@@ -80,7 +80,8 @@ class Work:
             done["problem"] = str(error)
         except _Changed as error:
             done["problem"] = str(error)
-            done["changed"] = True
+        except Exception as error:  # noqa: BLE001 - said in the report, not as a traceback
+            done["problem"] = f"the reader failed: {type(error).__name__}: {error}"
         yield done, b""
 
     def engine(self, recipe: Recipe) -> Engine:

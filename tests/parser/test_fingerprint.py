@@ -14,12 +14,14 @@ from hypothesis import strategies as st
 from parser.fingerprint import (
     BEGIN_BYTES,
     MARK_BYTES,
+    Index,
     Marker,
     SourceInfo,
     find,
     info_of,
     mark_hash,
     mark_offsets,
+    same_beginning,
     source_id,
 )
 from parser.source import Problem, inspect, look_at
@@ -134,6 +136,17 @@ def test_of_several_sources_that_fit_the_first_is_taken(tmp_path: Path) -> None:
     path.write_bytes(log(10))
     first, second = known(path, 1), known(path, 2)
     assert find([first, second], look(path)) is first
+
+
+def test_an_index_leaves_out_only_what_cannot_fit() -> None:
+    begins = [log(3), b"", b"line", log(3, salt=1), log(1)[:20], log(90), b"another one" * 9]
+    infos = [SourceInfo(n, begin=begin) for n, begin in enumerate(begins)]
+    index = Index(infos)
+    for begin in [*begins, log(2), b"line 0 of log 7", b"x" * 99]:
+        fit = [info for info in infos if same_beginning(info.begin, begin)]
+        found = index.candidates(begin)
+        assert [info for info in found if info in fit] == fit
+    assert index.ids == set(range(len(begins)))
 
 
 def test_what_the_store_keeps_reads_back(tmp_path: Path) -> None:
