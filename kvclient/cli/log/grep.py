@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -38,15 +39,15 @@ def grep(
 ) -> None:
     """Show the lines of FILEs that match PATTERN, a regular expression as Python's.
 
-    PATTERN comes last; alone, or with - as FILE, standard input is searched. Files may be
-    compressed; several are searched in parallel and shown in their order. Exit 0 when a line
+    PATTERN comes last, or first where only that makes sense of the names; alone, or with - as
+    FILE, standard input is searched. Files may be compressed; several are searched in parallel and shown in their order. Exit 0 when a line
     matched, 1 when none did, 2 when a file could not be read.
     """
     from parser.errors import PatternError
     from parser.grep import Search, search_files
     from parser.search import Tally, compile_pattern
 
-    *files, pattern = arguments
+    files, pattern = _files_and_pattern(arguments)
     try:
         compile_pattern(pattern, ignore_case=ignore_case, fixed=fixed)
     except PatternError as error:
@@ -77,6 +78,17 @@ def grep(
     sys.stdout.flush()
     problems.finish(2)
     sys.exit(0 if total.selected else 1)
+
+
+def _files_and_pattern(arguments: tuple[str, ...]) -> tuple[list[str], str]:
+    """Tell the pattern from the files: the last, unless that is a file and the first is none.
+
+    The fingers of many know grep's order.
+    """
+    *files, pattern = arguments
+    if files and Path(pattern).exists() and not Path(files[0]).exists() and files[0] != STDIN:
+        pattern, *files = arguments
+    return list(files), pattern
 
 
 def _prefixed(chunk: bytes, prefix: bytes) -> bytes:
