@@ -40,8 +40,9 @@ def grep(
     """Show the lines of FILEs that match PATTERN, a regular expression as Python's.
 
     PATTERN comes last, or first where only that makes sense of the names; alone, or with - as
-    FILE, standard input is searched. Files may be compressed; several are searched in parallel and shown in their order. Exit 0 when a line
-    matched, 1 when none did, 2 when a file could not be read.
+    FILE, standard input is searched. Files may be compressed; several are searched in parallel
+    and shown in their order. Exit 0 when a line matched, 1 when none did, 2 when a file could
+    not be read.
     """
     from parser.errors import PatternError
     from parser.grep import Search, search_files
