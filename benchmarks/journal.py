@@ -1,0 +1,374 @@
+"""What durability costs: appends, restart, compaction; beside redis-server where it has the same.
+
+    python benchmarks/journal.py [--keys 1000000] [--quick] [--markdown FILE]
+
+Bias: written by the authors of kvserver; client, both servers and the compaction child share the
+machine's cores. Trust the ratios, not the absolute figures. Redis runs with its append-only file
+on and its own rewriting off, so that both load what they wrote while serving.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import csv
+import io
+import os
+import platform
+import re
+import shutil
+import signal
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import hiredis
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+REDIS = shutil.which("redis-server")
+BENCHMARK = shutil.which("redis-benchmark")
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        port: int = sock.getsockname()[1]
+        return port
+
+
+@dataclass
+class Server:
+    """A server that has loaded what there was."""
+
+    name: str
+    process: subprocess.Popen[bytes]
+    port: int
+    start_s: float
+    log: Path
+
+    def ask(self, *command: bytes) -> object:
+        """Send one command on a connection of its own."""
+        with socket.create_connection(("127.0.0.1", self.port), timeout=600) as sock:
+            sock.sendall(hiredis.pack_command(command))
+            reader = hiredis.Reader()
+            while (reply := reader.gets()) is False:
+                reader.feed(sock.recv(65536))
+            return reply
+
+    def kill(self) -> None:
+        """SIGKILL."""
+        self.process.kill()
+        self.process.wait()
+
+    def stop(self) -> None:
+        """SIGTERM."""
+        self.process.send_signal(signal.SIGTERM)
+        self.process.wait(timeout=60)
+
+    def rss_mb(self) -> float:
+        """Return its memory."""
+        text = Path(f"/proc/{self.process.pid}/status").read_text()
+        return int(re.search(r"VmRSS:\s+(\d+)", text)[1]) / 1024  # type: ignore[index]
+
+
+def start(name: str, directory: Path, policy: str, *options: str) -> Server:
+    """Start a server and wait until it has loaded everything."""
+    directory.mkdir(exist_ok=True)
+    port = free_port()
+    log = directory.parent / f"{name}.log"
+    if name == "redis":
+        assert REDIS is not None
+        command = [REDIS, "--port", str(port), "--dir", str(directory), "--save", ""]
+        command += ["--appendonly", "yes", "--appendfsync", policy]
+        command += ["--auto-aof-rewrite-percentage", "0", "--aof-use-rdb-preamble", "no"]
+    else:
+        command = [sys.executable, "-m", "kvserver", "--port", str(port), "--fsync", policy]
+        command += ["--data-dir", str(directory), *options]
+    began = time.perf_counter()
+    with log.open("wb") as out:
+        process = subprocess.Popen(command, cwd=ROOT, stdout=out, stderr=out)
+    server = Server(name, process, port, 0.0, log)
+    while True:
+        if process.poll() is not None:
+            raise RuntimeError(log.read_text()[-2000:])
+        with contextlib.suppress(OSError):
+            if not isinstance(server.ask(b"DBSIZE"), hiredis.ReplyError):
+                break
+        time.sleep(0.01)
+    server.start_s = time.perf_counter() - began
+    return server
+
+
+@contextlib.contextmanager
+def running(name: str, directory: Path, policy: str, *options: str) -> Iterator[Server]:
+    server = start(name, directory, policy, *options)
+    try:
+        yield server
+    finally:
+        if server.process.poll() is None:
+            server.stop()
+
+
+def requests_per_s(server: Server, count: int, *options: str) -> float:
+    assert BENCHMARK is not None
+    command = [BENCHMARK, "-p", str(server.port), "-n", str(count), "-c", "50", "--csv", *options]
+    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    rows = list(csv.reader(io.StringIO(said)))
+    return float(rows[-1][1])
+
+
+# ------------------------------------------------------------------------------------- appends
+
+
+def append_costs() -> list[tuple[str, str]]:
+    """The writer alone, without a server."""
+    from kvserver.journal.fs import RealFileSystem
+    from kvserver.journal.recovery import recover
+
+    rows = []
+    with tempfile.TemporaryDirectory(dir=WORK) as directory:
+        journal, _ = recover(RealFileSystem(directory), lambda _effects: None, fsync="no")
+        for size in (1, 50, 800):
+            effects = [("set", b"key:%012d" % n, b"xxx") for n in range(size)]
+            rounds = 400_000 // (size + 20)
+            times = []
+            for _ in range(5):
+                began = time.perf_counter()
+                for _ in range(rounds):
+                    journal.append(effects)
+                times.append((time.perf_counter() - began) / rounds)
+                journal.maintain()
+            cost = statistics.median(times)
+            rows.append(
+                (f"append, {size} effects a record", f"{cost * 1e6 / size:.2f} µs an effect")
+            )
+        journal.close()
+    return rows
+
+
+def serving(keys: int, rounds: int) -> list[tuple[str, float, float]]:
+    rows = []
+    for policy in ("always", "everysec", "no"):
+        for pipeline in ("1", "16"):
+            count = keys // 4 if pipeline == "1" else keys
+            if policy == "always":
+                count //= 10
+            options = ("-t", "set", "-r", "1000000", "-d", "100", "-P", pipeline)
+            found: dict[str, list[float]] = {"redis": [], "kvserver": []}
+            for _ in range(rounds):
+                for name, rates in found.items():
+                    with (
+                        tempfile.TemporaryDirectory(dir=WORK) as directory,
+                        running(name, Path(directory) / "d", policy) as server,
+                    ):
+                        rates.append(requests_per_s(server, count, *options))
+            ours, theirs = (statistics.median(found[name]) for name in ("kvserver", "redis"))
+            rows.append((f"SET, {policy}, pipeline {pipeline}", ours, theirs))
+    return rows
+
+
+# ------------------------------------------------------------------------------------- restart
+
+
+def restart(keys: int, rounds: int) -> list[tuple[str, float, float]]:
+    """Keys a second from the start of the process on, less what an empty start takes."""
+    rates: dict[str, list[float]] = {"redis": [], "kvserver": [], "base": []}
+    for _ in range(rounds):
+        for name in ("redis", "kvserver"):
+            with tempfile.TemporaryDirectory(dir=WORK) as directory:
+                data = Path(directory) / "d"
+                with running(name, Path(directory) / "empty", "everysec") as server:
+                    empty_s = server.start_s
+                server = start(name, data, "everysec", "--compaction-min", "100gb")
+                options = ("-t", "set", "-r", str(keys), "-d", "100", "-P", "16")
+                requests_per_s(server, 2 * keys, *options)
+                written = int(str(server.ask(b"DBSIZE")))
+                server.kill()
+                server = start(name, data, "everysec", "--compaction-min", "100gb")
+                assert server.ask(b"DBSIZE") == written
+                rates[name].append(2 * keys / (server.start_s - empty_s))
+                if name == "kvserver":
+                    compact(server)
+                    server.stop()
+                    server = start(name, data, "everysec")
+                    rates["base"].append(written / (server.start_s - empty_s))
+                server.stop()
+    theirs = statistics.median(rates["redis"])
+    return [
+        ("writes replayed a second", statistics.median(rates["kvserver"]), theirs),
+        ("keys loaded a second, from a base", statistics.median(rates["base"]), theirs),
+    ]
+
+
+def compact(server: Server) -> tuple[float, float]:
+    """Run a compaction; return its seconds and the peak memory of the child in MB."""
+    server.ask(b"BGREWRITEAOF")
+    began, peak = time.perf_counter(), 0.0
+    while True:
+        figures = server.ask(b"STATS")
+        assert isinstance(figures, list)
+        named = dict(zip(figures[::2], figures[1::2], strict=True))
+        if named[b"compaction_runs"] or named[b"compaction_failed_runs"]:
+            assert not named[b"compaction_failed_runs"], named[b"compaction_last_error"]
+            return time.perf_counter() - began, peak
+        peak = max(peak, _child_peak_mb(server.process.pid))
+        time.sleep(0.05)
+
+
+def _child_peak_mb(pid: int) -> float:
+    for task in Path(f"/proc/{pid}/task").glob("*/children"):
+        with contextlib.suppress(OSError, TypeError):
+            for child in task.read_text().split():
+                status = Path(f"/proc/{child}/status").read_text()
+                return int(re.search(r"VmHWM:\s+(\d+)", status)[1]) / 1024  # type: ignore[index]
+    return 0.0
+
+
+# ------------------------------------------------------------------------- compaction's effect
+
+
+class Probe:
+    """A client that asks in a closed loop and notes how long each answer took."""
+
+    def __init__(self, port: int, keys: int):
+        self.port, self.keys = port, keys
+        self.latencies_ms: list[float] = []
+        self._stop = threading.Event()
+
+    def run(self) -> None:
+        """Ask until told to stop."""
+        reader = hiredis.Reader()
+        with socket.create_connection(("127.0.0.1", self.port)) as sock:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            n = 0
+            while not self._stop.is_set():
+                n += 1
+                key = b"key:%012d" % (n * 7919 % self.keys)
+                command = (b"GET", key) if n % 2 else (b"SET", key, b"v" * 100)
+                data = hiredis.pack_command(command)
+                began = time.perf_counter()
+                sock.sendall(data)
+                while reader.gets() is False:
+                    reader.feed(sock.recv(65536))
+                self.latencies_ms.append((time.perf_counter() - began) * 1000)
+
+    def __enter__(self) -> Self:
+        self._thread = threading.Thread(target=self.run)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def figures(self) -> tuple[float, float, float]:
+        """p99.9, maximum, requests."""
+        ordered = sorted(self.latencies_ms)
+        return ordered[int(len(ordered) * 0.999)], ordered[-1], float(len(ordered))
+
+
+def compaction_effect(keys: int) -> list[tuple[str, str]]:
+    with tempfile.TemporaryDirectory(dir=WORK) as directory:
+        data = Path(directory) / "d"
+        with running("kvserver", data, "everysec", "--compaction-min", "100gb") as server:
+            options = ("-t", "set", "-r", str(keys), "-d", "100", "-P", "16")
+            requests_per_s(server, 2 * keys, *options)
+            size = sum(path.stat().st_size for path in data.iterdir())
+            with Probe(server.port, keys) as probe:
+                time.sleep(6)
+            without = probe.figures()
+            high = [0]
+
+            def watch() -> None:
+                while not done.wait(0.02):
+                    with contextlib.suppress(OSError):
+                        high[0] = max(high[0], sum(p.stat().st_size for p in data.iterdir()))
+
+            done = threading.Event()
+            watcher = threading.Thread(target=watch)
+            watcher.start()
+            with Probe(server.port, keys) as probe:
+                seconds, child_mb = compact(server)
+            done.set()
+            watcher.join()
+            during = probe.figures()
+            rss_mb = server.rss_mb()
+            live = sum(path.stat().st_size for path in data.iterdir())
+    bound = 2 * live + size
+    return [
+        ("journal before", f"{size / 1e6:.0f} MB, {keys:,} keys, 2 writes a key"),
+        ("compaction", f"{seconds:.1f} s, to {live / 1e6:.0f} MB"),
+        ("child's peak memory", f"{child_mb:.0f} MB; the server's {rss_mb:.0f} MB"),
+        (
+            "disk at its highest",
+            f"{high[0] / 1e6:.0f} MB = {high[0] / bound:.2f} of bound",
+        ),
+        ("p99.9 without", f"{without[0]:.3f} ms (longest {without[1]:.1f} ms)"),
+        ("p99.9 during", f"{during[0]:.3f} ms (longest {during[1]:.1f} ms)"),
+        ("ratio of p99.9", f"{during[0] / without[0]:.2f}"),
+        ("requests a second", f"{during[2] / seconds:,.0f} during, {without[2] / 6:,.0f} without"),
+    ]
+
+
+def report(keys: int, rounds: int) -> Iterator[str]:
+    version = "none here"
+    if REDIS:
+        said = subprocess.run([REDIS, "--version"], capture_output=True, text=True, check=True)
+        version = said.stdout.split("v=")[1].split()[0]
+    yield "# Journal\n"
+    yield f"{time.strftime('%Y-%m-%d')}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f},"
+    yield f"Python {platform.python_version()}, Redis {version}, median of {rounds}.\n"
+    yield "## The writer alone\n"
+    for name, value in append_costs():
+        yield f"- {name}: {value}"
+    if REDIS and BENCHMARK:
+        yield "\n## Side by side with Redis\n"
+        yield "| | kvserver | Redis | ratio |\n|---|---|---|---|"
+        for name, ours, theirs in (*serving(keys, rounds), *restart(keys, rounds)):
+            yield f"| {name} | {ours:,.0f} | {theirs:,.0f} | {ours / theirs:.2f} |"
+    yield "\n## Compaction while serving\n"
+    for name, value in compaction_effect(keys):
+        yield f"- {name}: {value}"
+    yield "\nNot measured: a device of its own for the journal; many clients during compaction."
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
+    parser.add_argument("--keys", type=int, default=1_000_000)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--quick", action="store_true", help="100,000 keys, once")
+    parser.add_argument("--only", choices=["restart", "compaction", "append"])
+    parser.add_argument("--markdown", type=Path)
+    options = parser.parse_args()
+    keys, rounds = (100_000, 1) if options.quick else (options.keys, options.rounds)
+    if options.only == "restart":
+        print(*restart(keys, rounds), sep="\n")
+        return
+    if options.only == "compaction":
+        print(*compaction_effect(keys), sep="\n")
+        return
+    if options.only == "append":
+        print(*append_costs(), sep="\n")
+        return
+    lines = []
+    for line in report(keys, rounds):
+        print(line, flush=True)
+        lines.append(line)
+    if options.markdown:
+        options.markdown.write_text("\n".join(lines) + "\n")
+
+
+WORK = os.environ.get("KVSTORE_BENCH_DIR")
+"""Where the data goes; the system's directory for temporary files unless set."""
+
+if __name__ == "__main__":
+    main()
