@@ -31,7 +31,6 @@ _MANY_BYTES: Final = 1 << 20
 _NO_COUNT: Final = 1 << 30
 _GETS: Final = frozenset([b"GET", b"get"])
 _SETS: Final = frozenset([b"SET", b"set"])
-_LARGE_REPLY_BYTES: Final = 1 << 20
 _ONLY_BYTES: Final = {bytes}
 
 
@@ -121,17 +120,13 @@ def _get_run(session: Session, keys: list[bytes]) -> bytes | None:
     values = list(map(keyspace.data.get, keys))
     if set(map(type, values)) == _ONLY_BYTES:
         sizes = list(map(len, values))  # type: ignore[arg-type]  # all of them are bytes
-        if sum(sizes) > _LARGE_REPLY_BYTES:
-            keyspace.hits -= len(values)
-            return None  # the general way weighs what a client is owed
-        size = sizes[0]
-        if size < 4096 and sizes.count(size) == len(sizes):
-            keyspace.hits += len(values)
-            head = _REPLY_HEADS[size]
-            return head + (_CRLF + head).join(values) + _CRLF  # type: ignore[arg-type]  # the same
         if sum(sizes) > _MANY_BYTES:
             return None  # more than a client should be owed at once
         keyspace.hits += len(values)
+        size = sizes[0]
+        if size < 4096 and sizes.count(size) == len(sizes):
+            head = _REPLY_HEADS[size]
+            return head + (_CRLF + head).join(values) + _CRLF  # type: ignore[arg-type]  # the same
         return b"".join([b"$%d\r\n%b\r\n" % (len(value), value) for value in values])  # type: ignore[str-format,arg-type]  # the same
     parts = []
     missing = size = 0
