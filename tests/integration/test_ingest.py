@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import gzip
 import json
+import resource
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +17,7 @@ from parser.fingerprint import source_id
 from parser.summary import from_json
 from parser.synthetic import generate
 from tests import hdfs_oracle
-from tests.support import ServerProcess, real_log, run_kvcli, running_server, start_server
+from tests.support import ROOT, ServerProcess, real_log, run_kvcli, running_server, start_server
 
 LINES = 4000
 
@@ -103,3 +107,48 @@ def test_a_restart_and_a_kill_of_the_server_change_nothing(tmp_path: Path, gener
         assert again["lines"] == again["new_keys"] == 0
         assert again["counted_before_bytes"] == generated.stat().st_size
         assert_store_is(server, oracle)
+
+
+@pytest.mark.slow
+def test_several_runs_over_the_same_log_at_once_stay_exact(
+    server: ServerProcess, generated: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "logs").mkdir()
+    other = tmp_path / "logs" / "other.log"
+    other.write_bytes(b"".join(generate("hdfs", 500, 12)))
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-m", "kvclient", "--url", server.url, "ingest", "--json", *arguments],
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for arguments in (
+            [str(generated), "--range-bytes", "11000"],
+            [str(generated), "--range-bytes", "17000", "--workers", "2"],
+            [str(other.parent)],
+            [str(generated), str(other), "--range-bytes", "1000000"],
+        )
+    ]
+    reports = [json.loads(run.communicate(timeout=60)[0]) for run in started]
+    assert [run.returncode for run in started] == [0] * len(started)
+    oracle = oracle_of(generated, other)
+    assert_store_is(server, oracle)
+    for name in oracle.books:
+        assert sum(report[name] for report in reports) == oracle.books[name]
+    assert sum(report["new_keys"] for report in reports) == len(oracle.summaries)
+
+
+@pytest.mark.slow
+def test_a_bomb_is_one_unparsed_line_in_bounded_memory(
+    server: ServerProcess, tmp_path: Path
+) -> None:
+    path = tmp_path / "bomb.gz"
+    with gzip.open(path, "wb", compresslevel=1) as file:
+        for _ in range(100):
+            file.write(bytes(1 << 20))
+    before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+    report = ingest(server, str(path), "--workers", "1")
+    assert (report["lines"], report["unparsed"]) == (1, 1)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+    assert max(after, before) < 300 * 1024
