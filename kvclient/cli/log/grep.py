@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 @click.option("-v", "--invert", is_flag=True, help="The lines that do not match.")
 @click.option("-c", "--count", is_flag=True, help="How many lines, not which.")
 @click.option("-F", "--fixed", is_flag=True, help="PATTERN is plain text, no regular expression.")
-@click.option("-h", "--no-filename", is_flag=True, help="No file names before the lines.")
+@click.option("--no-filename", is_flag=True, help="No file names before the lines.")
 @click.option("--stats", is_flag=True, help="How many of all lines match, and the percentage.")
 @pass_settings
 def grep(
