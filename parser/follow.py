@@ -58,7 +58,7 @@ SETTLED_S: Final = 1.0
 FINAL_S: Final = 5.0
 """A file that lost its name and does not grow for so long gets no more lines."""
 
-READ_BYTES: Final = 2 * MAX_LINE_BYTES
+READ_BYTES: Final = MAX_LINE_BYTES + (64 << 10)
 """Read at once; what waits beyond is read in the next turn."""
 
 FAST_BYTES: Final = 1 << 20

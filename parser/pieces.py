@@ -48,19 +48,21 @@ def cut_pieces(
     start: int,
     *,
     inside_line: bool = False,
-    piece_bytes: int,
+    piece_bytes: int | Callable[[], int],
     starts_event: Callable[[bytes], bool] | None = None,
     to_the_end: bool = True,
 ) -> Iterator[Piece]:
     """Cut the content that begins at ``start`` into pieces of about ``piece_bytes``.
 
-    An empty block says that nothing more is there for now: whole lines go out at once. At the end
-    the last line goes out even without its newline if ``to_the_end``, else it is left; so it is
-    when the blocks break off with BrokenStream or OSError, which goes on to the caller.
+    The size may be a function that is asked before every block. An empty block says that nothing
+    more is there for now: whole lines go out at once. At the end the last line goes out even
+    without its newline if ``to_the_end``, else it is left; so it is when the blocks break off with
+    BrokenStream or OSError, which goes on to the caller.
     """
-    cutter = _Cutter(start, piece_bytes, starts_event, inside_line=inside_line)
+    cutter = _Cutter(start, starts_event, inside_line=inside_line)
     try:
         for block in blocks:
+            cutter.piece_bytes = piece_bytes() if callable(piece_bytes) else piece_bytes
             yield from cutter.feed(block)
     except (BrokenStream, OSError):
         yield from cutter.feed(b"")
@@ -83,12 +85,11 @@ class _Cutter:
     def __init__(
         self,
         start: int,
-        piece_bytes: int,
         starts_event: Callable[[bytes], bool] | None,
         *,
         inside_line: bool,
     ) -> None:
-        self._piece_bytes = piece_bytes
+        self.piece_bytes = 1
         self._starts_event = starts_event
         self._start = start  # of the piece that is being gathered
         self._passed = 0  # bytes of it that belong to a line counted before
@@ -116,7 +117,7 @@ class _Cutter:
             yield self._end_long()
             block = block[newline + 1 :]
         self._held += block
-        if len(self._held) >= self._piece_bytes:
+        if len(self._held) >= self.piece_bytes:
             yield from self._emit(self._cut(idle=False))
         if len(self._held) > MAX_LINE_BYTES and self._held.rfind(b"\n") < 0:
             yield from self._begin_long()
@@ -136,7 +137,7 @@ class _Cutter:
             line = self._held.rfind(b"\n", 0, line - 1) + 1
             if line and self._starts_event(bytes(self._held[line : line + 1024])):
                 return line
-        return end if len(self._held) > self._piece_bytes + _MAX_EVENT_BYTES else 0
+        return end if len(self._held) > self.piece_bytes + _MAX_EVENT_BYTES else 0
 
     def _emit(self, size: int, *, last: bool = False) -> Iterator[Piece]:
         """Let the first ``size`` bytes go, long lines apart from the others."""

@@ -40,9 +40,8 @@ from parser.source import Problem
 __all__ = ["RANGE_BYTES", "Pipeline", "now_ms", "processors"]
 
 RANGE_BYTES: Final = 8 << 20
-"""Nominal size of a range, at most: larger ones hold fewer deltas a line, but the server takes one
-at once, about a microsecond for each key in it (4,000 keys of an HDFS log), and others wait. See
-``benchmarks/results/ingest.md``."""
+"""Nominal size of a range, at most: a larger one holds fewer deltas a line. What the store takes at
+once is bounded by ``producer.PIECE_KEYS``; see ``benchmarks/results/ingest.md``."""
 
 _LEAST_RANGE_BYTES: Final = 1 << 20
 _RANGES_A_WORKER: Final = 8

@@ -16,7 +16,6 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from parser.fingerprint import Index, SourceInfo, find, source_id
-from parser.producer import STREAM_PIECE_BYTES
 from parser.ranges import Range, add, cuts, missing
 from parser.recipe import Recipe
 from parser.sink import Sink
@@ -88,7 +87,6 @@ class Task:
         if self.is_stream:
             message["wanted"] = self.wanted
             message["marks"] = sorted(planned.info.marks.items())
-            message["piece_bytes"] = STREAM_PIECE_BYTES
         else:
             message["start"], message["end"] = self.start, self.end
             message["cut"] = self.cut

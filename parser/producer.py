@@ -48,6 +48,15 @@ __all__ = ["STREAM_PIECE_BYTES", "Message", "Work", "count_piece", "main"]
 Message = tuple[dict[str, Any], bytes]
 
 STREAM_PIECE_BYTES: Final = 4 << 20
+"""A piece of a stream, at most."""
+
+PIECE_KEYS: Final = 3000
+"""About how many keys a piece may have: the store takes a piece at once, in about a microsecond a
+key, and other clients wait that long. A log with a key of its own in every line gets small pieces,
+one with twenty lines a key large ones."""
+
+_FIRST_PIECE_BYTES: Final = 1 << 20
+_LEAST_PIECE_BYTES: Final = 1 << 16
 _LINE_BYTES: Final = 1024  # enough of a line to tell how it begins
 _NOTHING: Final = b"\x90"  # no keys, as msgpack
 _MAX_ENGINES: Final = 4  # each holds tables of its own
@@ -61,6 +70,8 @@ class Work:
         self._engine_of = engine_of
         self._engines: dict[bytes, tuple[Recipe, Engine]] = {}
         self._buffer = bytearray()
+        self._source: int | None = None
+        self._size = _FIRST_PIECE_BYTES
 
     def messages(self, task: dict[str, Any], prefix: bytes = b"") -> Iterator[Message]:
         """Do a task and yield the messages that answer it, the last one ``done``.
@@ -116,7 +127,7 @@ class Work:
             to_the_end = high < end or not task["live"]
             usual = high - low <= task["cut"][1] - task["cut"][0] + 2 * MAX_LINE_BYTES
             if usual and to_the_end and not inside:
-                pieces = whole_pieces(self._read_at_once(file, low, high), low)
+                pieces = self._pieces_at_once(task, file, low, high, starts_event)
             else:  # a very long line or event is not read at once
                 pieces = cut_pieces(
                     _file_blocks_between(file, low, high),
@@ -130,7 +141,41 @@ class Work:
                 messages = list(count_piece(task, piece, recipe, engine))
                 if file.read_at(0, len(task["begin"])) != task["begin"]:
                     raise _Changed("the file was replaced while it was read")
+                self._learn(task, messages)
                 yield from messages
+
+    def _pieces_at_once(
+        self,
+        task: dict[str, Any],
+        file: OpenedFile,
+        low: int,
+        high: int,
+        starts_event: Callable[[bytes], bool] | None,
+    ) -> Iterator[Piece]:
+        """Read a range in as few pieces as hold no more keys than the store takes at once."""
+        while low < high:
+            size = self._piece_bytes(task["source"])
+            end = high
+            if high - low > size + size // 2:
+                end = boundary(file.read_at, low + size, low, high, starts_event)
+            yield from whole_pieces(self._read_at_once(file, low, end), low)
+            low = end
+
+    def _piece_bytes(self, source: int) -> int:
+        """Return how large the next piece of a source should be."""
+        if source != self._source:
+            self._source, self._size = source, _FIRST_PIECE_BYTES
+        return self._size
+
+    def _learn(self, task: dict[str, Any], messages: list[Message]) -> None:
+        """Take from a piece how many keys a source has to the byte."""
+        for message, _ in messages:
+            start, end = message["range"]
+            wanted = (end - start) * PIECE_KEYS // max(message["keys"], 1)
+            if task["source"] == self._source and (
+                wanted < self._size or end - start >= self._size // 2
+            ):
+                self._size = max(_LEAST_PIECE_BYTES, min(wanted, 4 * self._size))
 
     def _read_at_once(self, file: OpenedFile, low: int, high: int) -> memoryview:
         """Read a range into the buffer that the one before was in: fresh memory costs more."""
@@ -167,11 +212,13 @@ class Work:
                     content.until(end),
                     start,
                     inside_line=start > 0 and content.last_byte != b"\n",
-                    piece_bytes=task["piece_bytes"],
+                    piece_bytes=lambda: min(self._piece_bytes(task["source"]), STREAM_PIECE_BYTES),
                     starts_event=recipe.starts_event(),
                 )
                 for piece in pieces:
-                    for message, payload in count_piece(task, piece, recipe, engine):
+                    messages = list(count_piece(task, piece, recipe, engine))
+                    self._learn(task, messages)
+                    for message, payload in messages:
                         message["read"] = raw.bytes
                         message["size"] = content.position
                         if len(content.marker.marks) > sent:
