@@ -133,6 +133,9 @@ class Reactor:
         self._expiry_behind = False
         self._garbage = False
         self._doomed: list[Session] = []
+        self._held: dict[Connection, None] = {}
+        """Whose replies wait for a slow disk."""
+        self._holding = trio.Event()
         self._large_replies = 0
         self.refused_writes = 0
 
@@ -222,7 +225,7 @@ class Reactor:
                 continue
             self.turn(ready)
             if self.service is not None and self.service.must_commit:
-                await self.service.commit()
+                await self._commit()
                 gave_way = time.perf_counter_ns()
             self.send_replies()
             if time.perf_counter_ns() - gave_way > GIVE_WAY_NS:
@@ -475,7 +478,7 @@ class Reactor:
         for connection, _ in self._served:
             out = connection.session.out
             if out:
-                if connection.unsent_bytes or connection.fd < 0:
+                if connection.unsent_bytes or connection.fd < 0 or self._held:
                     self.flush(connection)
                     continue
                 data = out[0] if len(out) == 1 else b"".join(out)
@@ -514,6 +517,8 @@ class Reactor:
         session = connection.session
         if connection.fd < 0:
             session.out.clear()
+            return
+        if self._held and connection in self._held:
             return
         if session.pending is None and not connection.events & READ and not session.closing:
             self._want(connection, connection.events | READ)
@@ -594,6 +599,7 @@ class Reactor:
         with contextlib.suppress(OSError, ValueError):
             self._poller.unregister(connection.fd)
         del self.connections[connection.fd]
+        self._held.pop(connection, None)
         connection.fd = -1
         connection.sock.close()
         connection.unsent.clear()
@@ -631,8 +637,49 @@ class Reactor:
         """Bring what happened outside a turn into the journal, then send what it caused."""
         self._write_journal()
         if self.service is not None and self.service.must_commit:
-            await self.service.commit()
+            await self._commit()
         self.send_replies()
+
+    async def _commit(self) -> None:
+        """Wait until the replies of this turn may leave, or keep back those that may not.
+
+        Under ``always`` nothing of a write may be seen before it is on disk, so everybody waits.
+        Under ``everysec`` on a slow disk only those wait who wrote; readers are served meanwhile.
+        """
+        if self.engine.config.fsync == "always":
+            await self.service.commit()
+            return
+        kept = []
+        for connection, sent in self._served:
+            if self._wrote(sent):
+                self._held[connection] = None
+                self._want(connection, connection.events & ~READ)
+            else:
+                kept.append((connection, sent))
+        self._served = kept
+        if self._held:
+            self._holding.set()
+
+    async def release(self) -> None:
+        """Send what was kept back once the disk has caught up; runs beside ``run``.
+
+        Raises JournalFailedError when the journal's device failed.
+        """
+        while True:
+            await self._holding.wait()
+            self._holding = trio.Event()
+            await self.service.commit()
+            held, self._held = self._held, {}
+            for connection in held:
+                self.flush(connection)
+
+    def _wrote(self, sent: list[list[bytes]] | bytes) -> bool:
+        commands = RequestReader(self.engine.config).feed(sent) if isinstance(sent, bytes) else sent
+        find = self.engine.registry.find
+        found = [find(args[0]) for args in commands]
+        return any(
+            one is not None and ("write" in one.flags or one.name == "exec") for one in found
+        )
 
     def close_idle(self, each: Callable[[Connection], bool]) -> None:
         """Close the connections of which ``each`` says so."""

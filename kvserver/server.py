@@ -100,6 +100,7 @@ class Server:
         settle_memory()
         nursery.start_soon(service.run)
         nursery.start_soon(self._compaction(service).run)
+        nursery.start_soon(self.reactor.release)
         nursery.start_soon(self._tick)
         if self.config.port >= 0:
             log.info("ready to accept connections on %s:%d", self.config.host, self.port)

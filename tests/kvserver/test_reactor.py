@@ -1,0 +1,287 @@
+"""The reactor with real sockets and a journal that does what a test tells it."""
+
+from __future__ import annotations
+
+import errno
+import socket
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+import trio
+
+from kvserver.config import Config
+from kvserver.engine import Engine
+from kvserver.errors import JournalFullError
+from kvserver.poller import READ, WRITE, _PollPoller
+from kvserver.reactor import Reactor
+
+
+class TestJournal:
+    """Keeps records in a list; full when told so."""
+
+    __test__ = False
+
+    def __init__(self) -> None:
+        self.records: list[list[Any]] = []
+        self.full: str | None = None
+
+    @property
+    def readonly_reason(self) -> str | None:
+        return self.full
+
+    def append(self, effects: Sequence[Any]) -> None:
+        self.records.append(list(effects))
+        if self.full is not None:
+            raise JournalFullError(self.full)
+
+
+class TestService:
+    """Commits when the test lets it."""
+
+    __test__ = False
+
+    def __init__(self) -> None:
+        self.must_commit = False
+        self.done = trio.Event()
+        self.commits = 0
+
+    async def commit(self) -> None:
+        self.commits += 1
+        await self.done.wait()
+        self.must_commit = False
+
+
+class Client:
+    """A client on a stream."""
+
+    def __init__(self, stream: trio.SocketStream) -> None:
+        self.stream = stream
+
+    async def says(self, text: bytes) -> None:
+        await self.stream.send_all(text)
+
+    async def gets(self, wanted: bytes) -> None:
+        got = b""
+        with trio.fail_after(5):
+            while len(got) < len(wanted):
+                piece = await self.stream.receive_some(len(wanted) - len(got))
+                assert piece, got
+                got += piece
+        assert got == wanted
+
+    async def gets_nothing(self) -> None:
+        with trio.move_on_after(0.05):
+            raise AssertionError(await self.stream.receive_some(100))
+
+
+class Place:
+    """A reactor that runs, and its parts."""
+
+    def __init__(self, config: Config) -> None:
+        self.engine = Engine(config)
+        self.journal = self.engine.journal = TestJournal()
+        self.reactor = Reactor(self.engine)
+        self.service = TestService()
+        self.reactor.service = self.service
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.address = self.listener.getsockname()
+        self.reactor.listen(self.listener)
+        self.clients: list[Client] = []
+
+    async def client(self) -> Client:
+        client = Client(await trio.open_tcp_stream(*self.address))
+        self.clients.append(client)
+        return client
+
+
+@asynccontextmanager
+async def running(config: Config | None = None) -> AsyncIterator[Place]:
+    place = Place(config or Config())
+    try:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(place.reactor.run)
+            nursery.start_soon(place.reactor.release)
+            yield place
+            nursery.cancel_scope.cancel()
+    finally:
+        place.reactor.stop_listening()
+        for client in place.clients:
+            client.stream.socket.close()
+        with trio.CancelScope(shield=True):
+            await place.reactor.drain(0.1)
+
+
+def test_one_turn_is_one_record_however_many_commands() -> None:
+    async def main() -> None:
+        async with running() as place:
+            one = await place.client()
+            await one.says(b"SET a 1\r\nINCR a\r\nGET a\r\n")
+            await one.gets(b"+OK\r\n:2\r\n$1\r\n2\r\n")
+            assert place.journal.records == [[("set", b"a", b"1"), ("set", b"a", b"2")]]
+
+    trio.run(main)
+
+
+def test_under_always_no_reply_leaves_before_the_commit() -> None:
+    async def main() -> None:
+        async with running(Config(fsync="always")) as place:
+            one, two = await place.client(), await place.client()
+            place.service.must_commit = True
+            await one.says(b"SET a 1\r\n")
+            await one.gets_nothing()
+            await two.says(b"GET a\r\n")
+            await two.gets_nothing()
+            place.service.done.set()
+            await one.gets(b"+OK\r\n")
+            await two.gets(b"$1\r\n1\r\n")
+
+    trio.run(main)
+
+
+def test_on_a_slow_disk_writers_wait_and_readers_do_not() -> None:
+    async def main() -> None:
+        async with running(Config(fsync="everysec")) as place:
+            writer, reader = await place.client(), await place.client()
+            await reader.says(b"SUBSCRIBE news\r\n")
+            await reader.gets(b"*3\r\n$9\r\nsubscribe\r\n$4\r\nnews\r\n:1\r\n")
+            other = await place.client()
+            place.service.must_commit = True
+            await writer.says(b"SET a 1\r\n")
+            await writer.gets_nothing()
+            await writer.says(b"*3\r\n$3\r\nSET\r\n$1\r\na\r\n$1\r\n2\r\n")
+            await other.says(b"GET a\r\n")
+            await other.gets(b"$1\r\n1\r\n")
+            await other.says(b"*2\r\n$3\r\nGET\r\n$1\r\na\r\n")
+            await other.gets(b"$1\r\n1\r\n")
+            await writer.gets_nothing()
+            place.service.done.set()
+            await writer.gets(b"+OK\r\n+OK\r\n")
+
+    trio.run(main)
+
+
+def test_writes_that_the_journal_did_not_take_are_answered_with_misconf() -> None:
+    async def main() -> None:
+        async with running() as place:
+            one = await place.client()
+            place.journal.full = "Errors writing to the journal: No space left on device"
+            refused = (
+                b"-MISCONF Errors writing to the journal: No space left on device. "
+                b"Commands that may modify the data set are disabled.\r\n"
+            )
+            await one.says(b"PING\r\nSET a 1\r\nGET a\r\n")
+            await one.gets(b"+PONG\r\n" + refused + b"$1\r\n1\r\n")
+            kept = len(place.journal.records)
+            await one.says(b"SET a 2\r\nDEL a\r\nGET a\r\n")
+            await one.gets(refused * 2 + b"$1\r\n1\r\n")
+            await one.says(b"MULTI\r\nSET a 3\r\nEXEC\r\n")
+            await one.gets(
+                b"+OK\r\n" + refused + b"-EXECABORT Transaction discarded because of previous "
+                b"errors.\r\n"
+            )
+            assert len(place.journal.records) == kept
+            place.journal.full = None
+            await place.reactor.tick()
+            await one.says(b"SET a 4\r\nGET a\r\n")
+            await one.gets(b"+OK\r\n$1\r\n4\r\n")
+            place.journal.full = "full again"
+            await one.says(b"*3\r\n$3\r\nSET\r\n$1\r\na\r\n$1\r\n5\r\n" * 3)
+            await one.gets(refused.replace(place_reason(refused), b"full again") * 3)
+
+    def place_reason(refused: bytes) -> bytes:
+        return refused[len(b"-MISCONF ") : refused.index(b". Commands")]
+
+    trio.run(main)
+
+
+def test_an_exception_in_a_handler_is_an_error_of_that_command_only(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def broken(session: object, args: list[bytes]) -> bytes:
+        raise ZeroDivisionError
+
+    async def main() -> None:
+        async with running() as place:
+            place.engine.registry[b"PING"] = broken
+            one, two = await place.client(), await place.client()
+            await one.says(b"*1\r\n$4\r\nPING\r\n")
+            await one.gets(b"-ERR internal error\r\n")
+            await one.says(b"SET a 1\r\nPING\r\nGET a\r\n")
+            await one.gets(b"+OK\r\n-ERR internal error\r\n$1\r\n1\r\n")
+            await two.says(b"GET a\r\n")
+            await two.gets(b"$1\r\n1\r\n")
+            assert place.engine.stats.internal_errors == 2
+
+    trio.run(main)
+    assert "ZeroDivisionError" in caplog.text
+
+
+def test_when_files_run_out_accepting_pauses_and_goes_on() -> None:
+    class Exhausted:
+        """A listener that has no descriptor left, once."""
+
+        def __init__(self, sock: socket.socket) -> None:
+            self.sock, self.tries = sock, 0
+
+        def accept(self) -> Any:
+            self.tries += 1
+            if self.tries == 1:
+                raise OSError(errno.EMFILE, "Too many open files")
+            return self.sock.accept()
+
+        def close(self) -> None:
+            self.sock.close()
+
+    async def main() -> None:
+        async with running() as place:
+            fd = place.listener.fileno()
+            exhausted: Any = Exhausted(place.listener)
+            place.reactor._listeners[fd] = exhausted
+            one = await place.client()
+            await one.says(b"PING\r\n")
+            await one.gets_nothing()
+            assert exhausted.tries == 1
+            await trio.sleep(0.1)
+            await place.reactor.tick()
+            await one.gets(b"+PONG\r\n")
+
+    trio.run(main)
+
+
+def test_due_keys_go_by_themselves_and_into_the_journal() -> None:
+    async def main() -> None:
+        async with running() as place:
+            now = 1_000_000
+            place.engine.keyspace.clock = lambda: now
+            one = await place.client()
+            await one.says(b"".join(b"SET k%d v PX %d\r\n" % (n, 100 + n) for n in range(500)))
+            await one.gets(b"+OK\r\n" * 500)
+            place.journal.records.clear()
+            now += 350
+            await place.reactor.tick()
+            assert len(place.engine.keyspace) == 249
+            effects = [effect for record in place.journal.records for effect in record]
+            assert sorted(effects) == sorted(("del", b"k%d" % n) for n in range(251))
+            now -= 300
+            await one.says(b"GET k1\r\nGET k499\r\n")
+            await one.gets(b"$-1\r\n$1\r\nv\r\n")
+
+    trio.run(main)
+
+
+def test_the_fallback_poller_has_the_manners_of_epoll() -> None:
+    a, b = socket.socketpair()
+    with a, b:
+        poller = _PollPoller()
+        poller.register(a.fileno(), READ)
+        assert poller.poll(0) == []
+        b.send(b"x")
+        assert poller.poll(1) == [(a.fileno(), READ)]
+        poller.modify(a.fileno(), READ | WRITE)
+        assert poller.poll(1) == [(a.fileno(), READ | WRITE)]
+        poller.unregister(a.fileno())
+        assert poller.poll(0) == []
+        assert poller.fileno() == -1
+        poller.close()
