@@ -154,22 +154,23 @@ def _clients(engine: Engine) -> Figures:
 
 
 def _memory(engine: Engine) -> Figures:
-    used = resident_bytes()
+    resident = resident_bytes()
+    used = engine.memory.used_bytes()  # what maxmemory is about; without it, the same
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     peak *= 1 if sys.platform == "darwin" else 1024
     limit = engine.config.maxmemory_bytes
     return {
         "used_memory": used,
         "used_memory_human": _human(used),
-        "used_memory_rss": used,
-        "used_memory_rss_human": _human(used),
-        "used_memory_peak": max(peak, used),
-        "used_memory_peak_human": _human(max(peak, used)),
+        "used_memory_rss": resident,
+        "used_memory_rss_human": _human(resident),
+        "used_memory_peak": max(peak, resident),
+        "used_memory_peak_human": _human(max(peak, resident)),
         "total_system_memory": _system_memory(),
         "maxmemory": limit,
         "maxmemory_human": _human(limit),
         "maxmemory_policy": engine.config.maxmemory_policy,
-        "mem_fragmentation_ratio": "1.00",
+        "mem_fragmentation_ratio": f"{resident / used:.2f}" if used else "1.00",
         "mem_allocator": "pymalloc",
         "active_defrag_running": 0,
         "lazyfree_pending_objects": engine.keyspace.garbage_entries,

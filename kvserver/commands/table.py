@@ -246,9 +246,12 @@ def _timed(command: Command) -> Caller:
             reply = handler(session, args)
         except CommandError as error:
             reply = resp.error(error.text)
+        called = command
+        if command.subcommands and len(args) > 1:  # counted by itself: config|get
+            called = command.subcommands.get(args[1].decode("latin-1").lower(), command)
         if not isinstance(reply, bytes):
-            return session.suspend(command, args, reply)
-        session.engine.stats.timed(session, command, args, time.perf_counter_ns() - began)
+            return session.suspend(called, args, reply)
+        session.engine.stats.timed(session, called, args, time.perf_counter_ns() - began)
         return reply
 
     return call

@@ -341,6 +341,31 @@ def test_debug_works_only_when_asked_for(shared: ServerProcess, tmp_path: Path) 
         assert time.perf_counter() - began >= 0.2
 
 
+@pytest.mark.parametrize("policy", ["noeviction", "allkeys-lru"])
+def test_the_limit_on_memory_holds_for_the_process(tmp_path: Path, policy: str) -> None:
+    options = ["--maxmemory", "64mb", "--maxmemory-policy", policy]
+    with (
+        running_server(tmp_path / "data", *options) as server,
+        Wire("127.0.0.1", server.port) as wire,
+    ):
+        refused = 0
+        for start in range(0, 60_000, 1000):
+            batch = [
+                ("SET", f"key{n}", f"{n:06d}" + "x" * 1000) for n in range(start, start + 1000)
+            ]
+            refused += sum(reply.startswith(b"-OOM") for reply in wire.many(batch))
+        assert resident(server) < 1.5 * 64 * 1024 * 1024
+        if policy == "noeviction":
+            assert refused > 20_000
+            assert wire("GET", "key0").startswith(b"$1006\r\n")
+            assert wire("DEL", "key0") == b":1\r\n"
+        else:
+            assert refused == 0
+            assert wire("GET", "key59999").startswith(b"$1006\r\n")
+            keys = int(wire("DBSIZE")[1:-2])
+            assert 5_000 < keys < 40_000
+
+
 @pytest.mark.parametrize("command", [["KEYS", "*"], ["FLUSHALL"], ["DEL"], ["MGET"]])
 def test_long_commands_hold_up_nobody(shared: ServerProcess, command: list[str]) -> None:
     count = 200_000
