@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Hashable, Iterator
 from dataclasses import dataclass, field
 from heapq import nlargest
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, ClassVar, Final, Generic, TypeVar
 
 from parser.extract import Event
 from parser.patterns import mask, pattern_id
@@ -34,14 +34,34 @@ class Bounded(Generic[T]):
         self.max_entries = max_entries
         self.exact = True
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Bounded) and (self.counts, self.exact) == (
+            other.counts,
+            other.exact,
+        )
+
+    __hash__ = None  # type: ignore[assignment]  # it changes
+
     def add(self, thing: T) -> None:
         """Count one."""
         counts = self.counts
         counts[thing] = counts.get(thing, 0) + 1
         if len(counts) > self.max_entries:
-            kept = nlargest(self.max_entries // 2, counts.items(), key=lambda item: item[1])
-            self.counts = dict(kept)
-            self.exact = False
+            self._prune()
+
+    def merge(self, counts: dict[T, int], exact: bool) -> None:
+        """Add other counts."""
+        held = self.counts
+        for thing, n in counts.items():
+            held[thing] = held.get(thing, 0) + n
+        self.exact = self.exact and exact
+        if len(held) > self.max_entries:
+            self._prune()
+
+    def _prune(self) -> None:
+        kept = nlargest(self.max_entries // 2, self.counts.items(), key=lambda item: item[1])
+        self.counts = dict(kept)
+        self.exact = False
 
     def top(self, n: int) -> list[tuple[T, int]]:
         """Return the most frequent ones; of equals, the smallest first."""
@@ -129,8 +149,8 @@ class Census:
     other_patterns: int = 0
     """Events whose pattern came when there were too many already."""
 
-    MAX_PATTERNS: int = 20_000
-    MAX_LEVELS: int = 256
+    MAX_PATTERNS: ClassVar[int] = 20_000
+    MAX_LEVELS: ClassVar[int] = 256
 
     def add(self, event: Event) -> None:
         """Count one event."""
@@ -155,10 +175,50 @@ class Census:
         seen = self.patterns.get(id_)
         if seen is not None:
             seen[1] += 1
+            seen[4] = min(seen[4], event.content)  # the smallest, so that the order does not matter
         elif len(self.patterns) < self.MAX_PATTERNS:
             self.patterns[id_] = [text, 1, None, None, event.content]
         else:
             self.other_patterns += 1
+
+    def message(self) -> list[Any]:
+        """Return the census as plain values."""
+        return [
+            self.events,
+            self.timed,
+            self.first_ms,
+            self.last_ms,
+            dict(self.levels),
+            [self.seconds.counts, self.seconds.exact],
+            [self.keys.counts, self.keys.exact],
+            self.keyless,
+            self.patterns,
+            self.other_patterns,
+        ]
+
+    def merge(self, message: list[Any]) -> None:
+        """Add what another census gave as its message."""
+        events, timed, first, last, levels, seconds, keys, keyless, patterns, others = message
+        self.events += events
+        self.timed += timed
+        if first is not None and (self.first_ms is None or first < self.first_ms):
+            self.first_ms = first
+        if last is not None and (self.last_ms is None or last > self.last_ms):
+            self.last_ms = last
+        self.levels.update(levels)
+        self.seconds.merge(*seconds)
+        self.keys.merge(*keys)
+        self.keyless += keyless
+        self.other_patterns += others
+        for id_, row in patterns.items():
+            seen = self.patterns.get(id_)
+            if seen is not None:
+                seen[1] += row[1]
+                seen[4] = min(seen[4], row[4])
+            elif len(self.patterns) < self.MAX_PATTERNS:
+                self.patterns[id_] = list(row)
+            else:
+                self.other_patterns += row[1]
 
     @property
     def span_s(self) -> float:

@@ -17,12 +17,13 @@ from parser.chunks import chunks_of
 from parser.extract import Event, Rejected
 from parser.filters import Filters
 from parser.interpreter import Interpreter
+from parser.recipe import Recipe
 from parser.run import Reading, recipes
 from parser.search import blocks_of_lines
 from parser.source import SAMPLE_BYTES, STDIN, Input, inspect
 from parser.times import zone_named
 
-__all__ = ["Log", "blocks_of_events", "open_log"]
+__all__ = ["Log", "blocks_of_events", "open_log", "read_log"]
 
 
 def stdin_is_quiet(wait_s: float) -> bool:
@@ -35,6 +36,7 @@ class Log:
     """A log that is being read."""
 
     path: str
+    recipe: Recipe
     interpreter: Interpreter
     why: str
     """Which format was taken, and why, for people."""
@@ -73,17 +75,22 @@ def open_log(path: str, reading: Reading) -> Log:
     if not isinstance(found, Input):
         found = Input(path, "stdin", 0, None, 0)
     recipe = recipes(reading, 0, chosen)(found, b"".join(begin)[:SAMPLE_BYTES])
+    return read_log(path, recipe, chain(begin, chunks), chosen[path])
+
+
+def read_log(path: str, recipe: Recipe, chunks: Iterable[bytes], why: str = "") -> Log:
+    """Read a log, or a stretch of it, of which it is known how to read it."""
     interpreter = Interpreter(
         recipe.format,
         multiline=recipe.multiline,
         tz=zone_named(recipe.tz),
         year_hint_ms=recipe.year_hint_ms,
     )
-    blocks = blocks_of_lines(chain(begin, chunks))
+    blocks = blocks_of_lines(chunks)
     starts = recipe.starts_event()
     if starts is not None:
         blocks = blocks_of_events(blocks, starts)
-    return Log(path, interpreter, chosen[path], blocks, Filters.read(reading.filters))
+    return Log(path, recipe, interpreter, why, blocks, Filters.read(recipe.filters))
 
 
 MAX_EVENT_BYTES: Final = 8 << 20

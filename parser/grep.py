@@ -22,9 +22,9 @@ from typing import IO, Any, Final, NamedTuple
 
 import msgpack
 
-from parser.chunks import chunks_of
+from parser.chunks import chunks_of, stretch_of
 from parser.errors import SourceError
-from parser.search import BLOCK_BYTES, Matcher, Tally, compile_pattern, count, select
+from parser.search import Matcher, Tally, compile_pattern, count, select
 from parser.source import STDIN, Input, inspect
 from parser.streams import BrokenStream
 
@@ -105,7 +105,7 @@ def _searched(
     stretch: _Stretch, search: Search, matcher: Matcher, result: FileResult
 ) -> Iterator[bytes]:
     """Yield the selected lines of a stretch and keep the tally."""
-    chunks = chunks_of(stretch.path) if stretch.end < 0 else _piece(stretch)
+    chunks = chunks_of(stretch.path) if stretch.end < 0 else stretch_of(*stretch)
     readable = _guarded(chunks, result)
     if search.wants_lines:
         yield from select(readable, matcher, result.tally, invert=search.invert)
@@ -123,37 +123,6 @@ def _guarded(chunks: Iterable[bytes], result: FileResult) -> Iterator[bytes]:
         result.problem = f"{result.path}: {error}"
     except OSError as error:
         result.problem = f"{result.path}: {error.strerror or error}"
-
-
-def _piece(stretch: _Stretch) -> Iterator[bytes]:
-    """Yield the lines of a file that begin in a stretch of it."""
-    with Path(stretch.path).open("rb", buffering=0) as file:
-        at = stretch.start
-        if at:
-            # A line begins at ``start`` when a newline stands before it.
-            file.seek(at - 1)
-            at -= 1
-            while block := file.read(4096):
-                found = block.find(b"\n") + 1
-                at += found or len(block)
-                if found:
-                    break
-            file.seek(at)
-        ended = True  # also when no line begins in this stretch
-        while at < stretch.end:
-            block = file.read(min(BLOCK_BYTES, stretch.end - at))
-            if not block:
-                return
-            at += len(block)
-            yield block
-            ended = block.endswith(b"\n")
-        if ended:
-            return
-        while block := file.read(4096):
-            found = block.find(b"\n") + 1
-            yield block[:found] if found else block
-            if found:
-                return
 
 
 # --------------------------------------------------------------------------------------- processes

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import gzip
 from collections import Counter
+from pathlib import Path
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from parser import counting
 from parser.census import Bounded, Census, Timeline, nice_step_ms
+from parser.counting import count_logs
 from parser.extract import Event
+from parser.run import Reading
+from parser.synthetic import generate
 
 
 def event(time_ms: int | None, level: bytes | None = b"INFO", *keys: bytes) -> Event:
@@ -90,3 +97,28 @@ def test_the_census_of_nothing() -> None:
     census = Census()
     assert census.peak() is None
     assert census.span_s == census.mean_per_second == 0
+
+
+def test_pieces_counted_in_several_processes_are_the_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = tmp_path / "app.log"
+    trace = b"2024-05-01 12:00:%02d,0 ERROR a.B: bad %d\n\tat blk_%d\nCaused by: x\n\nodd\n"
+    log.write_bytes(b"".join(trace % (n % 60, n, n % 7) for n in range(300)))
+    packed = tmp_path / "more.log.gz"
+    packed.write_bytes(gzip.compress(b"".join(generate("hdfs", 300, 1))))
+    paths = [str(log), str(packed), str(tmp_path / "nope.log")]
+    monkeypatch.setattr(counting, "PARALLEL_BYTES", 1)
+    monkeypatch.setattr(counting, "processors", lambda: 2)
+    whole_said: list[str] = []
+    whole = count_logs(paths, Reading(), whole_said.append, 1)
+    for size in (700, 4096):
+        monkeypatch.setattr(counting, "PIECE_BYTES", size)
+        said: list[str] = []
+        shared = count_logs(paths, Reading(), said.append, 2)
+        assert shared == whole
+        assert said == whole_said
+    assert whole.lines == 300 * 5 + 300
+    assert whole.unparsed == 300
+    assert whole.census.events == 600
+    assert len(whole_said) == 1

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from parser import grep
+from parser.chunks import stretch_of
 from parser.grep import Search, search_files
 from parser.synthetic import generate
 
@@ -52,10 +53,7 @@ def test_no_cut_loses_or_repeats_a_line(tmp_path: Path, monkeypatch: pytest.Monk
     size = log.stat().st_size
     for cut in range(1, size):
         edges = list(range(0, size, cut))
-        pieces = [
-            b"".join(grep._piece(grep._Stretch(str(log), start, min(start + cut, size))))
-            for start in edges
-        ]
+        pieces = [b"".join(stretch_of(str(log), start, min(start + cut, size))) for start in edges]
         assert b"".join(pieces) == log.read_bytes(), cut
 
 

@@ -23,32 +23,17 @@ if TYPE_CHECKING:
 def stats(settings: Settings, /, paths: tuple[str, ...], *, top: int, **options: Any) -> None:
     """Count FILEs: lines, levels, rates, time span, the top templates and keys.
 
-    Several files are counted together. Keys and templates beyond a large number are counted
-    approximately, and then it says so.
+    Several files are counted together, large ones by several processes. Keys and templates
+    beyond a large number are counted approximately, and then it says so.
     """
-    from parser.census import Census
-    from parser.events import open_log
-    from parser.extract import Event
+    from parser.counting import count_logs
 
     reading = reading_of(options)
     problems = Problems()
-    census = Census()
-    lines = unparsed = 0
-    formats: dict[str, str] = {}
-    for path in named(paths, problems):
-        with problems.reported(path):
-            log = open_log(path, reading)
-            formats[path] = log.why
-            log.blocks = problems.guarded(path, log.blocks)
-            add = census.add
-            for event in log.events():
-                if isinstance(event, Event):
-                    add(event)
-                else:
-                    unparsed += 1
-            lines += log.lines
-    figures = _figures(census, top)
-    figures = {"lines": lines, "unparsed": unparsed, **figures}
+    counted = count_logs(named(paths, problems), reading, problems.add)
+    formats = counted.formats
+    figures = {"lines": counted.lines, "unparsed": counted.unparsed}
+    figures |= _figures(counted.census, top)
     if settings.json or not settings.for_people:
         echo_json({**figures, "formats": {shown(path): why for path, why in formats.items()}})
     else:
