@@ -55,7 +55,7 @@ PIECE_KEYS: Final = 3000
 key, and other clients wait that long. A log with a key of its own in every line gets small pieces,
 one with twenty lines a key large ones."""
 
-_FIRST_PIECE_BYTES: Final = 1 << 20
+_FIRST_PIECE_BYTES: Final = 1 << 18
 _LEAST_PIECE_BYTES: Final = 1 << 16
 _LINE_BYTES: Final = 1024  # enough of a line to tell how it begins
 _NOTHING: Final = b"\x90"  # no keys, as msgpack

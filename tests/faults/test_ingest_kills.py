@@ -25,7 +25,7 @@ from parser.synthetic import generate
 from tests import hdfs_oracle
 from tests.support import ROOT, ServerProcess, start_server
 
-LINES = 12_000
+LINES = 8_000
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +81,7 @@ def test_a_run_that_is_killed_is_resumed_exactly(
     seed = random.randrange(10**6) if deep else 20_081_109
     print("seed", seed)
     draw = random.Random(f"{seed} {victim}")
-    for cycle in range(25 if deep else 3):
+    for cycle in range(25 if deep else 2):
         data = tmp_path / f"data{cycle}"
         server = start_server(data, "--fsync", "always")
         try:

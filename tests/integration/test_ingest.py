@@ -7,6 +7,7 @@ import json
 import resource
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,20 @@ def generated(tmp_path_factory: pytest.TempPathFactory) -> Path:
         lines.insert(at + 90, b"081109 203518 143 INFO dfs.DataNode: no key in this one")
     path.write_bytes(b"\n".join(lines).rstrip(b"\n"))
     return path
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    with running_server(tmp_path_factory.mktemp("server") / "data") as process:
+        yield process
+
+
+@pytest.fixture
+def server(running: ServerProcess) -> ServerProcess:
+    """A server without a key that has heard of no log."""
+    with Client(running.url) as client:
+        client.clear()
+    return running
 
 
 def ingest(server: ServerProcess, *arguments: str, code: int = 0) -> dict[str, Any]:
