@@ -20,7 +20,7 @@ import time
 from typing import TYPE_CHECKING, Any, Final
 
 from kvserver import resp
-from kvserver.commands.table import Caller, Command, Work, unknown_command, wrong_arity
+from kvserver.commands.table import Caller, Command, Work, unknown_command
 from kvserver.errors import CommandError
 
 if TYPE_CHECKING:
@@ -166,35 +166,36 @@ class Session:
     def _execute(self, args: list[bytes]) -> bytes:
         command = self.engine.registry.find(args[0])
         if command is None:
-            return self._refuse(unknown_command(self, args))
+            reply = unknown_command(self, args)
+            self.queue_failed = self.queue is not None
+            return b"" if self.silent else reply
         try:
             command = command.resolve(args)
+            self._admit(command, args)
         except CommandError as error:
-            return self._refuse(resp.error(error.text))
-        if command.wrong_arity(len(args)):
-            if command.name == "exec":
-                self.end_transaction()
-            return self._refuse(wrong_arity(command.name))
-        if not self.authenticated and "no_auth" not in command.flags:
-            return self._refuse(resp.error("NOAUTH Authentication required."))
-        if self.subscribed and self.resp == 2 and command.name not in _WHEN_SUBSCRIBED:
-            return resp.error(
-                f"ERR Can't execute '{command.name}': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / "
-                "PING / QUIT / RESET are allowed in this context"
-            )
-        for gate in list(self.engine.gates.values()):
-            try:
-                gate(self, command, args)
-            except CommandError as error:
-                return self._refuse(resp.error(error.text))
+            return self._refuse(command, error.text)
         if self.queue is not None and command.name not in _IN_MULTI:
-            if "no_multi" in command.flags:
-                return self._refuse(resp.error("ERR Command not allowed inside a transaction"))
-            return self._enqueue(self.queue, args)
+            return self._enqueue(command, self.queue, args)
         if self.engine.holds_back(command):
             return self.suspend(command, args, self._held_back(command, args))
         reply = self.engine.registry[args[0]](self, args)
         return b"" if self.silent else reply
+
+    def _admit(self, command: Command, args: list[bytes]) -> None:
+        """Let a command through, or raise CommandError with the reason why not."""
+        if command.wrong_arity(len(args)):
+            raise CommandError(f"ERR wrong number of arguments for '{command.name}' command")
+        if not self.authenticated and "no_auth" not in command.flags:
+            raise CommandError("NOAUTH Authentication required.")
+        if self.subscribed and self.resp == 2 and command.name not in _WHEN_SUBSCRIBED:
+            raise CommandError(
+                f"ERR Can't execute '{command.name}': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / "
+                "PING / QUIT / RESET are allowed in this context"
+            )
+        for gate in list(self.engine.gates.values()):
+            gate(self, command, args)
+        if self.queue is not None and "no_multi" in command.flags:
+            raise CommandError("ERR Command not allowed inside a transaction")
 
     def _held_back(self, command: Command, args: list[bytes]) -> Work:
         """Run a command once CLIENT PAUSE is over."""
@@ -210,18 +211,22 @@ class Session:
         self.engine.watches.forget(self)
         self.retable()
 
-    def _enqueue(self, queue: list[list[bytes]], args: list[bytes]) -> bytes:
+    def _enqueue(self, command: Command, queue: list[list[bytes]], args: list[bytes]) -> bytes:
         config = self.engine.config
         self.queued_bytes = (self.queued_bytes if queue else 0) + sum(map(len, args))
         if len(queue) >= config.max_queued_commands or self.queued_bytes > config.max_query_bytes:
-            return self._refuse(resp.error("ERR the transaction is too large"))
+            return self._refuse(command, "ERR the transaction is too large")
         queue.append(args)
         return b"" if self.silent else resp.QUEUED
 
-    def _refuse(self, reply: bytes) -> bytes:
-        if self.queue is not None:
+    def _refuse(self, command: Command, text: str) -> bytes:
+        """Answer a command that is not let through; a transaction it belongs to is doomed."""
+        if command.name == "exec":
+            self.end_transaction()
+            text = f"EXECABORT Transaction discarded because of: {text.removeprefix('ERR ')}"
+        elif self.queue is not None:
             self.queue_failed = True
-        return b"" if self.silent else reply
+        return b"" if self.silent else resp.error(text)
 
     def call(self, args: list[bytes]) -> bytes:
         """Run a command that was let through before (EXEC), to its end."""
