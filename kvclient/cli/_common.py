@@ -373,7 +373,7 @@ class LazyGroup(click.Group):
                 left = [other for other in left if other != name]
                 command = self.get_command(ctx, name)
                 if command is not None and not command.hidden:
-                    rows.append((name, command.get_short_help_str(formatter.width - 16)))
+                    rows.append((name, command.get_short_help_str(limit=120)))
             if rows:
                 with formatter.section(title):
                     formatter.write_dl(rows)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 __all__ = ["formats"]
 
 
-@click.command()
+@click.command(short_help="List the formats of logs that are known by name.")
 @click.argument("names", nargs=-1, metavar="[NAME]...")
 @click.option(
     "--formats-file",
