@@ -181,7 +181,7 @@ def serving(keys: int, rounds: int) -> list[tuple[str, float, float]]:
 
 def restart(keys: int, rounds: int) -> list[tuple[str, float, float]]:
     """Keys a second from the start of the process on, less what an empty start takes."""
-    rates: dict[str, list[float]] = {"redis": [], "kvserver": [], "base": []}
+    rates: dict[str, list[float]] = {"redis": [], "kvserver": [], "redis base": [], "base": []}
     for _ in range(rounds):
         for name in ("redis", "kvserver"):
             with tempfile.TemporaryDirectory(dir=WORK) as directory:
@@ -198,15 +198,27 @@ def restart(keys: int, rounds: int) -> list[tuple[str, float, float]]:
                 rates[name].append(2 * keys / (server.start_s - empty_s))
                 if name == "kvserver":
                     compact(server)
-                    server.stop()
-                    server = start(name, data, "everysec")
-                    rates["base"].append(written / (server.start_s - empty_s))
+                else:
+                    rewrite(server)
                 server.stop()
-    theirs = statistics.median(rates["redis"])
+                server = start(name, data, "everysec")
+                folded = "base" if name == "kvserver" else "redis base"
+                rates[folded].append(written / (server.start_s - empty_s))
+                server.stop()
+    ours, theirs, base, theirs_base = (
+        statistics.median(rates[name]) for name in ("kvserver", "redis", "base", "redis base")
+    )
     return [
-        ("writes replayed a second", statistics.median(rates["kvserver"]), theirs),
-        ("keys loaded a second, from a base", statistics.median(rates["base"]), theirs),
+        ("restart: writes replayed a second", ours, theirs),
+        ("restart after compaction: keys a second", base, theirs_base),
     ]
+
+
+def rewrite(server: Server) -> None:
+    """Let Redis rewrite its file, and wait for that."""
+    server.ask(b"BGREWRITEAOF")
+    while b"aof_rewrite_in_progress:1" in bytes(server.ask(b"INFO", b"persistence")):  # type: ignore[call-overload]  # bytes
+        time.sleep(0.05)
 
 
 def compact(server: Server) -> tuple[float, float]:

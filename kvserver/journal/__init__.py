@@ -28,7 +28,24 @@ How the server uses it::
 `JournalFailedError` (from `append`, `commit` or `JournalService.run`) means that the device failed:
 answer the waiting clients with an error and exit 74. A failed fsync is never repeated.
 
+Choices, where more than one would do:
+
+- every refusal to start is exit status 1 and one line, whatever its reason: a person reads the
+  line, a supervisor only asks whether it is zero. A device that fails later is 74.
+- a failed fsync stops the server under every policy. Going on read-only until everything has been
+  written anew would be kinder, but what was promised before the failure may be gone already,
+  and a restart is what shows it.
+- a full disk is no such failure: the file is cut back, writes are refused, and it heals by itself.
+- total CRC of a file is the CRC over its record headers, each of which holds the CRC of its body:
+  it covers every byte, and costs the writer 24 bytes a record instead of all of them a second
+  time.
+- records of a base are counted from one, apart from the sequence numbers of history; which of
+  those a base stands for is in its footer and in the manifest.
+- the next segment is listed before it is used. So a switch is one small write in the server's
+  task, and all that is slow (creating, syncing, listing) happens in a thread.
+
 Rooms: `fs` the disk behind an interface; `record` the codec; `segment` one file, read; `manifest`
 the list of files; `recovery` the way in; `writer` the way out; `service` the task beside the
-reactor.
+reactor; `partition`, `compaction` and `manager` keep it short; `check`, `repair` and `backup` are
+for people.
 """

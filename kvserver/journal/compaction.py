@@ -19,6 +19,7 @@ parent does. It is started by exec, never by fork, so it cannot inherit the lock
 from __future__ import annotations
 
 import contextlib
+import gc
 import json
 import os
 import sys
@@ -183,6 +184,7 @@ def _write_parts(
             read_closed(fs, entry, apply_wanted)
         for part in parts:
             writer.write_part(spaces.pop(part).dump())
+        gc.collect()  # a keyspace refers to itself; without this the parts pile up
 
 
 class PartMemory:

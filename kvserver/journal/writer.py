@@ -38,6 +38,7 @@ from kvserver.journal.backup import Backups
 from kvserver.journal.manifest import Entry, Manifest
 from kvserver.journal.record import (
     MAX_BODY_BYTES,
+    MAX_ELEMENTS,
     Effect,
     Footer,
     encode_footer,
@@ -59,6 +60,8 @@ SYNC_AFTER_S = 0.5
 second nothing acknowledged is older than one second and not on the device."""
 HOLD_AFTER_S = 2.0
 """When the device is slower than that, replies wait, so that the window does not grow."""
+MAX_EFFECTS = MAX_ELEMENTS // 2
+"""In one record; a reader refuses twice as many."""
 NO_SPACE = frozenset({errno.ENOSPC, errno.EFBIG, errno.EDQUOT})
 
 
@@ -192,6 +195,9 @@ class Journal:
             return
         if self.failed is not None:
             raise JournalFailedError(self.failed)
+        if len(effects) > MAX_EFFECTS:
+            self._append_in_pieces(effects)
+            return
         body: bytes = self._pack(effects)
         if len(body) > MAX_BODY_BYTES:
             self._fail(f"a record of {len(body)} bytes cannot be written")
@@ -203,6 +209,17 @@ class Journal:
             raise JournalFullError(self._full_reason or "no space")
         if self._size >= self.segment_bytes or self._rotation_wanted:
             self.rotate_if_needed()
+
+    def _append_in_pieces(self, effects: Sequence[Effect]) -> None:
+        """More than a reader takes from one record: a turn of a million DELs is no transaction."""
+        full: JournalFullError | None = None
+        for start in range(0, len(effects), MAX_EFFECTS):
+            try:
+                self.append(effects[start : start + MAX_EFFECTS])
+            except JournalFullError as error:
+                full = error
+        if full is not None:
+            raise full
 
     def _write(self, body: bytes) -> bool:
         header = encode_header(body, self._next, self._seed)

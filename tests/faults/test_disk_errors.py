@@ -120,7 +120,7 @@ def test_an_error_at_the_nth_call_ends_in_an_error_and_never_in_a_loss(
     counting = MemoryDisk()
     live(counting)
     seen = set()
-    for n in range(1, counting.calls + 1, 1 if deep else 2):
+    for n in range(1, counting.calls + 1, 1 if deep else 3):
         disk = MemoryDisk()
 
         def plan(number: int, _kind: str, _name: str, n: int = n) -> OSError | None:

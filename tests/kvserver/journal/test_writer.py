@@ -52,6 +52,19 @@ def test_nothing_is_written_for_a_turn_without_effects() -> None:
     assert (journal.active_bytes, journal.next_sequence) == (0, 1)
 
 
+def test_a_turn_with_more_effects_than_a_record_may_hold_becomes_several(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("kvserver.journal.writer.MAX_EFFECTS", 10)
+    disk = MemoryDisk()
+    journal, _ = opened(disk)
+    effects = [["del", b"%d" % n] for n in range(25)]
+    journal.append(effects)
+    assert journal.next_sequence == 4
+    journal.close()
+    assert opened(disk)[1] == effects
+
+
 def test_the_age_of_what_is_not_synced_is_that_of_the_oldest_record() -> None:
     now = [100.0]
     journal, _ = opened(MemoryDisk(), now_s=lambda: now[0])
