@@ -23,7 +23,8 @@ from sortedcontainers import SortedList
 
 from kvserver.errors import CommandError
 from kvserver.glob import compile_glob, is_literal
-from kvserver.index import NO_FIRST, NO_LAST, SLOT_BITS, SLOT_MASK, IndexState, SummaryIndex
+from kvserver.index import SummaryIndex
+from kvserver.indexstate import NO_FIRST, NO_LAST, SLOT_BITS, SLOT_MASK, IndexState
 from kvserver.postings import Posting, bits_of, slots_in
 from kvserver.values import SummaryValue
 from parser.summary import unpack

@@ -13,7 +13,8 @@ from __future__ import annotations
 from collections.abc import Generator, Sequence
 from typing import Any, Final
 
-from kvserver.index import NO_FIRST, NO_LAST, SummaryIndex, read_summary
+from kvserver.index import SummaryIndex
+from kvserver.indexstate import NO_FIRST, NO_LAST, read_summary
 from kvserver.values import SummaryValue
 
 __all__ = ["MAX_BUCKETS", "timeline"]

@@ -29,7 +29,8 @@ from kvserver import resp
 from kvserver.commands.arguments import SYNTAX_ERROR, integer_argument
 from kvserver.commands.table import CommandTable
 from kvserver.errors import CommandError
-from kvserver.index import NO_FIRST, NO_LAST, SummaryIndex
+from kvserver.index import SummaryIndex
+from kvserver.indexstate import NO_FIRST, NO_LAST
 from kvserver.query import SORTS, Found, Query, find
 from kvserver.session import Session
 from kvserver.timeline import MAX_BUCKETS, timeline

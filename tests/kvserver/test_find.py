@@ -13,9 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kvserver import index as index_module
+from kvserver import indexstate
 from kvserver import query as query_module
 from kvserver.engine import Engine
-from kvserver.index import ERROR_LEVELS, SummaryIndex
+from kvserver.index import SummaryIndex
+from kvserver.indexstate import ERROR_LEVELS
 from kvserver.keyspace import Keyspace
 from kvserver.postings import Posting, slots_in
 from kvserver.query import SORTS, Found, Query, find
@@ -376,7 +378,7 @@ def test_more_changes_than_are_remembered_lead_to_a_new_reading(
 def test_a_tag_with_too_many_values_is_still_found(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(index_module, "MAX_TAG_VALUES", 3)
+    monkeypatch.setattr(indexstate, "MAX_TAG_VALUES", 3)
     for n in range(10):
         tags = {"path": {f"/{n}": 1}}
         engine.keyspace.merge(b"page_%d" % n, pack(Summary(1, tags=tags)))
