@@ -141,6 +141,7 @@ class Follower:
             on_commit=self.on_commit,
         )
         self._stale = False
+        self._retries = self.sink.retries
         self._max_open = _descriptors() - _SPARE_DESCRIPTORS
 
     # ---------------------------------------------------------------------------------- one look
@@ -160,6 +161,9 @@ class Follower:
             if self._stopping:
                 return False
             more |= await self._advance(inode, tail, now)
+        if self.sink.retries != self._retries:
+            # the sink was away: it may have come back without what it had not on disk yet
+            self._retries, self._stale = self.sink.retries, True
         if self._stale:
             await self._refresh()
         del self.report.problems[:-_MAX_PROBLEMS]
@@ -457,10 +461,10 @@ class Follower:
 
     async def _refresh(self) -> None:
         self._stale = False
-        for info in await self.sink.sources():
-            held = self._infos.get(info.id)
-            if held is not None:
-                held.ranges = info.ranges
+        known = {info.id: info.ranges for info in await self.sink.sources()}
+        for info in self._infos.values():
+            info.ranges = known.get(info.id, [])
+            self._consumer.describe_again(info.id)
         for tail in self._tails.values():
             tail.tried = _UNTRIED
 

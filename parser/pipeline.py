@@ -250,7 +250,8 @@ class Pipeline:
         self._wake()
 
     @property
-    def _over(self) -> bool:
+    def over(self) -> bool:
+        """Whether nothing is left to read or to commit."""
         return not self._open and not self._queued
 
     def _finish(self, task: Task, problem: str | None) -> None:
@@ -277,7 +278,7 @@ class Pipeline:
         producer: _Producer | None = None
         held: deque[Task] = deque()
         try:
-            while not self._over:
+            while not self.over:
                 try:
                     while len(held) < 2 and (task := self._take(len(held))) is not None:
                         held.append(task)
@@ -339,7 +340,7 @@ class Pipeline:
 
     async def _slot_in_process(self, send: trio.MemorySendChannel[Found]) -> None:
         work = Work()
-        while not self._over:
+        while not self.over:
             task = self._take(0)
             if task is None:
                 await self._changed.wait()

@@ -13,6 +13,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final
 
 import trio
@@ -44,6 +45,7 @@ COMPRESSION: Final = 10
 _RESTS_MS: Final = 1000
 """A file that has not grown for so long has its last line."""
 
+_MAX_ROUNDS: Final = 5
 _MAX_CHOSEN: Final = 1000
 _FIRST_BLOCK_S: Final = 1.0  # a pipe that is slower than this is taken as it comes
 
@@ -154,17 +156,37 @@ async def run(
     planned, problems = await identify(inputs, sink, recipe_of, stdin)
     report.problems += problems
     await _notice_writers(planned)
-    pipeline = Pipeline(
-        planned,
-        sink,
+    make = partial(
+        Pipeline,
+        sink=sink,
         workers=reading.workers,
         range_bytes=reading.range_bytes,
         report=report,
         on_commit=on_commit,
-        stdin_prefix=piped.get(STDIN, b""),
     )
+    retries = sink.retries
+    pipeline = make(planned, stdin_prefix=piped.get(STDIN, b""))
     if on_ready is not None:
         on_ready(report)
+    try:
+        await _go(pipeline, catch_signals=catch_signals)
+        for _ in range(_MAX_ROUNDS):
+            if sink.retries == retries or report.interrupted:
+                break
+            # the sink was away: it may have come back without what it had not on disk yet
+            retries, counted_before = sink.retries, report.counted_before_bytes
+            files = [found for found in inputs if found.kind != "stdin"]
+            pipeline = make((await identify(files, sink, recipe_of))[0])
+            report.counted_before_bytes = counted_before
+            if pipeline.over:
+                break
+            await _go(pipeline, catch_signals=catch_signals)
+    finally:
+        report.seconds = time.monotonic() - started
+    return report
+
+
+async def _go(pipeline: Pipeline, *, catch_signals: bool) -> None:
     try:
         async with trio.open_nursery() as nursery:
             if catch_signals:
@@ -173,9 +195,6 @@ async def run(
             nursery.cancel_scope.cancel()
     except* SinkGone as group:
         raise first_of(group) from None
-    finally:
-        report.seconds = time.monotonic() - started
-    return report
 
 
 async def _notice_writers(planned: Sequence[Planned]) -> None:

@@ -300,3 +300,40 @@ async def test_a_line_of_many_megabytes_is_one_unparsed_line(tmp_path: Path) -> 
     report = at.follower.report
     assert (report.lines, report.matched, report.unparsed) == (3, 2, 1)
     at.follower.close()
+
+
+class Forgetful(MemorySink):
+    """A store that comes back from a power cut without the last things it took."""
+
+    sent_again = 0
+
+    @property
+    def retries(self) -> int:
+        return self.sent_again
+
+    @retries.setter
+    def retries(self, _: int) -> None:
+        pass
+
+    def forget(self) -> None:
+        self.sent_again += 1
+        self.deltas.clear()
+        self._sources.clear()
+
+
+async def test_a_store_that_lost_its_last_second_is_told_again(tmp_path: Path) -> None:
+    log = tmp_path / "app.log"
+    log.write_bytes(lines(0, 50))
+    sink = Forgetful()
+    at = Following(log, sink=sink)
+    await at.look()
+    assert at.count() == 50
+    sink.forget()
+    await at.look()
+    await at.look()
+    assert at.count() == 50
+    with log.open("ab") as file:
+        file.write(lines(50, 60))
+    await at.look()
+    assert at.count() == 60
+    at.follower.close()
