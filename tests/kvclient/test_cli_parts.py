@@ -1,0 +1,200 @@
+"""The parts commands are made of: times people type, figures people read, replies as text."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections import deque
+from pathlib import Path
+
+import click
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kvclient.cli import LAZY, SECTIONS, cli
+from kvclient.cli._common import bytes_as_json, shown
+from kvclient.cli._dashboard import Dashboard, flat, size_text, sparkline, told
+from kvclient.cli._summary import span
+from kvclient.cli._values import duration, duration_s, moment_ms
+from kvclient.cli.look import errors_in, rate_of
+from kvclient.cli.store import as_json, reply_lines
+from kvclient.errors import ReplyError
+from tests.support import run_kvcli, start_server
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("90", 90), ("1.5", 1.5), ("500ms", 0.5), ("15m", 900), ("1h30m", 5400), ("7d", 604_800)],
+)
+def test_a_duration_is_a_number_with_or_without_a_unit(text: str, seconds: float) -> None:
+    assert duration_s(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "soon", "5x", "-5", "0", "1_0", "5 5x", "1e9w", "9999999w"])
+def test_what_is_no_duration_is_a_mistake_of_the_user(text: str) -> None:
+    with pytest.raises(click.BadParameter):
+        duration(text)
+
+
+NOW_S = 1_700_000_000.0
+
+
+@pytest.mark.parametrize(
+    ("text", "ms"),
+    [
+        ("now", 1_700_000_000_000),
+        ("15m", 1_699_999_100_000),
+        ("2h ago", 1_699_992_800_000),
+        ("1600000000", 1_600_000_000_000),
+        ("1600000000.5", 1_600_000_000_500),
+        ("1600000000123", 1_600_000_000_123),
+        ("2008-11-09", 1_226_188_800_000),
+        ("2008-11-09T20:35:18Z", 1_226_262_918_000),
+        ("2008-11-09 20:35:18", 1_226_262_918_000),
+        ("2008-11-09T20:35:18+01:00", 1_226_259_318_000),
+    ],
+)
+def test_a_moment_is_absolute_or_so_long_ago(text: str, ms: int) -> None:
+    assert moment_ms(text, NOW_S) == ms
+
+
+@given(st.text(max_size=30))
+def test_any_other_text_is_a_value_error_and_nothing_else(text: str) -> None:
+    for read in (duration_s, lambda text: moment_ms(text, NOW_S)):
+        with contextlib.suppress(ValueError):
+            read(text)
+
+
+@given(st.binary(max_size=30))
+def test_what_is_shown_cannot_move_the_cursor(data: bytes) -> None:
+    assert shown(data).isprintable() or not data
+
+
+def test_bytes_are_text_in_json_when_they_are_text() -> None:
+    assert bytes_as_json("é".encode()) == "é"
+    assert bytes_as_json(b"\xff") == {"base64": "/w=="}
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.25, "0.25 s"), (59, "59 s"), (111, "1 min 51 s"), (3600, "1 h 0 min"), (90_061, "1 d 1 h")],
+)
+def test_a_span_is_told_in_its_two_largest_units(seconds: float, text: str) -> None:
+    assert span(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("size", "text"),
+    [
+        (0, "0 B"),
+        (1023, "1,023 B"),
+        (1024, "1.0 KiB"),
+        (5 << 20, "5.0 MiB"),
+        (1 << 50, "1,048,576.0 GiB"),
+    ],
+)
+def test_bytes_have_the_unit_that_fits(size: int, text: str) -> None:
+    assert size_text(size) == text
+
+
+def test_a_figure_is_told_by_what_its_name_says() -> None:
+    assert told("journal_bytes", 2048) == "2.0 KiB"
+    assert told("keys", 1_234_567) == "1,234,567"
+    assert told("p99", 2.5) == "2.5"
+    assert told("running", True) == "yes"
+    assert told("error", None) == "-"
+    assert told("list", [1, 2]) == "2 entries"
+    assert len(told("text", "x" * 500)) <= 60
+
+
+def test_the_screen_shows_figures_it_has_never_heard_of() -> None:
+    from rich.console import Console
+
+    console = Console(width=120, force_terminal=False)
+    board = Dashboard("here:1")
+    board.view({"keys": 5, "commands": 100, "new_thing": {"deep": 7}}, 10.0)
+    with console.capture() as captured:
+        figures = {"keys": 6, "commands": 300, "new_thing": {"deep": 8}, "latency_us": {"get": {}}}
+        console.print(board.view(figures, 12.0))
+    text = captured.get()
+    assert "100 commands/s" in text
+    assert "new_thing" in text
+    assert "deep" in text
+
+
+def test_nested_figures_have_dotted_names() -> None:
+    assert flat({"a": 1, "b": {"c": 2, "d": {"e": 3}}}) == {"a": 1, "b.c": 2, "b.d.e": 3}
+
+
+def test_the_tallest_bar_is_the_largest_value() -> None:
+    assert sparkline(deque([0, 50, 100])) == "▁▅█"
+    assert sparkline(deque()) == ""
+
+
+def test_errors_come_from_levels_or_else_from_the_status() -> None:
+    status = {"status": {"500": 3, "503": 1, "200": 9, "50": 7}}
+    assert errors_in({"levels": {"error": 2, "FATAL": 1, "INFO": 9}, "tags": status}) == 3
+    assert errors_in({"tags": status}) == 4
+    assert errors_in({}) == 0
+
+
+def test_a_rate_needs_a_span_of_time() -> None:
+    times = {"first": "2024-01-01T00:00:00Z", "last": "2024-01-01T00:00:10Z"}
+    assert rate_of({"count": 20, **times}) == 2.0
+    assert rate_of({"count": 20, "first": times["first"], "last": times["first"]}) == 0.0
+    assert rate_of({"count": 20, "first": None, "last": None}) == 0.0
+
+
+def test_any_reply_has_a_form_for_people_and_one_for_programs() -> None:
+    reply = [b"a", None, 5, {b"k": [1, []]}, ReplyError("ERR x"), True, 2.5, b"\x1b[2J\xff"]
+    assert reply_lines(reply) == [
+        "1) a",
+        "2) (nil)",
+        "3) (integer) 5",
+        "4) 1# k => 1) (integer) 1",
+        "      2) (empty list)",
+        "5) (error) ERR x",
+        "6) (true)",
+        "7) 2.5",
+        r"8) \x1b[2J\xff",
+    ]
+    assert as_json(reply)[:6] == ["a", None, 5, {"k": [1, []]}, {"error": "ERR x"}, True]
+
+
+def test_every_command_is_in_a_section_and_has_a_line_of_help() -> None:
+    listed = [name for names in SECTIONS.values() for name in names]
+    assert sorted(listed) == sorted(LAZY)
+    context = click.Context(cli)
+    for name in LAZY:
+        command = cli.get_command(context, name)
+        assert command is not None
+        assert command.get_short_help_str(), name
+
+
+def test_a_server_with_a_password_lets_in_who_knows_it(tmp_path: Path) -> None:
+    server = start_server(tmp_path, env={"KVSERVER_PASSWORD": "p@ss/word"})
+    try:
+        refused = run_kvcli("--url", server.url, "ping")
+        assert refused.returncode == 1
+        assert refused.stderr.startswith("kvcli: the server wants a password")
+        wrong = run_kvcli("--url", f"redis://:no@127.0.0.1:{server.port}", "ping")
+        assert wrong.returncode == 1
+        url = f"redis://:p%40ss%2Fword@127.0.0.1:{server.port}"
+        assert run_kvcli("--url", url, "ping").stdout == "PONG\n"
+        done = run_kvcli("--url", server.url, "ping", KVCLI_PASSWORD="p@ss/word")
+        assert done.stdout == "PONG\n"
+        unreachable = run_kvcli("--url", "redis://:p@127.0.0.1:1", "ping")
+        assert ":p@" not in unreachable.stderr
+    finally:
+        server.stop()
+
+
+def test_a_unix_socket_is_an_address_too(tmp_path: Path) -> None:
+    path = Path(os.path.relpath(tmp_path)) / "s"  # short: the system takes about 100 bytes
+    server = start_server(tmp_path / "data", "--unix-socket", str(path))
+    try:
+        done = run_kvcli("--url", f"unix://{path.resolve()}", "ping")
+        assert done.stdout == "PONG\n", done.stderr
+    finally:
+        server.stop()
