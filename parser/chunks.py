@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Callable, Iterator
 from itertools import chain
 from pathlib import Path
@@ -12,7 +13,7 @@ from parser.errors import SourceError
 from parser.source import STDIN, Problem, inspect
 from parser.streams import decompress, kind_of
 
-__all__ = ["READ_BYTES", "chunks_of", "stretch_of"]
+__all__ = ["READ_BYTES", "chunks_of", "is_stream", "stretch_of"]
 
 READ_BYTES: Final = 1 << 20
 """How much of a plain file is read at once."""
@@ -25,8 +26,8 @@ def chunks_of(path: str) -> Iterator[bytes]:
         SourceError: there is no such file, or it is none that can be read.
         BrokenStream: the compressed data ends early; comes after all that could be read.
     """
-    if path == STDIN:
-        blocks = _stdin_blocks()
+    if is_stream(path):
+        blocks = _stdin_blocks() if path == STDIN else _file_blocks(path)
         first = next(blocks, b"")
         yield from decompress(kind_of(first), chain([first], blocks))
         return
@@ -34,6 +35,16 @@ def chunks_of(path: str) -> Iterator[bytes]:
     if isinstance(found, Problem):
         raise SourceError(str(found))
     yield from decompress(found.kind, _file_blocks(path))
+
+
+def is_stream(path: str) -> bool:
+    """Whether this can only be read once: standard input, or a pipe as ``<(command)`` makes."""
+    if path == STDIN:
+        return True
+    try:
+        return stat.S_ISFIFO(Path(path).stat().st_mode)
+    except OSError:
+        return False
 
 
 def _file_blocks(path: str) -> Iterator[bytes]:

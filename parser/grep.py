@@ -22,10 +22,10 @@ from typing import IO, Any, Final, NamedTuple
 
 import msgpack
 
-from parser.chunks import chunks_of, stretch_of
+from parser.chunks import chunks_of, is_stream, stretch_of
 from parser.errors import SourceError
 from parser.search import Matcher, Tally, compile_pattern, count, select
-from parser.source import STDIN, Input, inspect
+from parser.source import Input, inspect
 from parser.streams import BrokenStream
 
 __all__ = ["FileResult", "Search", "search_files"]
@@ -75,7 +75,7 @@ def search_files(
     """Yield a result for each path; take the chunks of one before asking for the next.
 
     Args:
-        paths: files, plain or compressed; ``-`` is standard input.
+        paths: files, plain or compressed, or pipes; ``-`` is standard input.
         search: what to look for.
         processes: how many may be used; as many as there are processors unless given. One means
             this process.
@@ -84,7 +84,7 @@ def search_files(
         processes = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
         if _work(paths) < PARALLEL_BYTES:
             processes = 1
-    if processes > 1 and STDIN not in paths:
+    if processes > 1 and not any(map(is_stream, paths)):
         yield from _in_processes(paths, search, processes)
         return
     matcher = search.matcher()

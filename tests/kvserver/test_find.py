@@ -9,7 +9,7 @@ from typing import Any
 
 import hiredis
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from kvserver import index as index_module
@@ -199,7 +199,6 @@ def change(keyspace: Keyspace, clock: Clock, step: tuple[Any, ...]) -> None:
     changes=st.lists(st.tuples(STEPS, st.integers(0, 3)), max_size=30),
     queries=st.lists(QUERIES, min_size=2, max_size=4),
 )
-@settings(max_examples=40)
 def test_queries_that_run_at_once_among_changes_never_show_what_is_gone_and_leave_a_right_index(
     changes: list[Any], queries: list[Query]
 ) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from kvclient.cli._common import shown
+from kvclient.cli._common import fail, shown
 from kvclient.cli.log._files import STDIN, Problems, write_out
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def tail(path: str, lines: int, follow: bool) -> None:
     name, a truncated one from its start.
     """
     from parser.chunks import chunks_of
-    from parser.source import Input, inspect
+    from parser.source import Input, Problem, inspect
     from parser.tail import last_lines, last_lines_of_stream
 
     problems = Problems()
@@ -39,6 +39,8 @@ def tail(path: str, lines: int, follow: bool) -> None:
     found = None if path == STDIN else inspect(path)
     plain = isinstance(found, Input) and found.kind == "plain"
     if follow and not plain:
+        if isinstance(found, Problem):
+            fail(str(found))
         raise click.UsageError("only a plain file can be followed")
     if plain:
         with Path(path).open("rb") as file:
