@@ -199,10 +199,10 @@ def _timeline(line: Timeline) -> str:
     )
     if line.untimed_keys:
         note += f" {line.untimed_keys:,} keys have no times and are not shown."
-    body = f"""<figure>
+    body = f"""<figure><div class="wide" tabindex="0" role="region" aria-label="Chart">
 <svg class="chart" viewBox="0 0 {_WIDTH} {top}" role="img" aria-label="{_text(label)}">
 {"".join(drawn)}{ticks}
-</svg>
+</svg></div>
 <figcaption>{_text(note)}</figcaption>
 </figure>
 <details><summary>The same as a table</summary>{_time_table(line, ranked, total)}</details>"""

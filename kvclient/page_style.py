@@ -37,7 +37,7 @@ section { margin: 0 0 1.2rem; padding: 1.1rem 1.2rem; background: var(--card);
   border: 1px solid var(--line); border-radius: .6rem; }
 figure { margin: 0; }
 figcaption, section > p { font-size: .88rem; margin: .6rem 0 0; }
-.chart { display: block; width: 100%; height: auto; }
+.chart { display: block; width: 100%; min-width: 44rem; height: auto; }
 .chart line { stroke: var(--line); }
 .chart text { fill: var(--ink); font-size: 13px; }
 .chart .most, .chart .tick { fill: var(--soft); font-size: 12px; }
