@@ -14,7 +14,7 @@ from typing import Any, Self, TypeVar
 import trio
 
 from kvclient import calls
-from kvclient.calls import Call, is_repeatable
+from kvclient.calls import Call, are_repeatable
 from kvclient.connection import READ_BYTES, Options, address_of, greeting, plain_greeting
 from kvclient.errors import (
     AuthFailed,
@@ -213,7 +213,7 @@ class AsyncClient:
         retry = Retry(
             self.options.retry_s,
             trio.current_time(),
-            repeatable=repeatable or all(is_repeatable(command[0]) for command in commands),
+            repeatable=repeatable or are_repeatable(commands),
         )
         async with self._turn:
             while True:

@@ -6,14 +6,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Generic, TypeVar
 
 from kvclient.errors import ProtocolError
 from kvclient.protocol import Arg, Reply, as_map
 
-__all__ = ["REPEATABLE", "Call", "is_repeatable"]
+__all__ = ["REPEATABLE", "Call", "are_repeatable"]
 
 T = TypeVar("T")
 
@@ -25,10 +25,14 @@ REPEATABLE: Final = frozenset(
 as INGEST, change nothing the second time."""
 
 
-def is_repeatable(name: Arg) -> bool:
-    """Tell whether a command of this name may be sent twice."""
-    data = name.encode() if isinstance(name, str) else name
-    return isinstance(data, bytes | bytearray) and bytes(data).upper() in REPEATABLE
+def are_repeatable(commands: Iterable[Sequence[Arg]]) -> bool:
+    """Tell whether all of these commands may be sent twice."""
+    names = {name if isinstance(name, str | bytes) else None for name, *_ in commands}
+    return all(name is not None and _bytes(name).upper() in REPEATABLE for name in names)
+
+
+def _bytes(name: str | bytes) -> bytes:
+    return name.encode("utf-8", "surrogateescape") if isinstance(name, str) else name
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from kvclient import calls
-from kvclient.calls import Call, is_repeatable
+from kvclient.calls import Call, are_repeatable
 from kvclient.connection import READ_BYTES, Options, address_of, greeting, plain_greeting
 from kvclient.errors import (
     AuthFailed,
@@ -247,7 +247,7 @@ class Client:
         retry = Retry(
             self.options.retry_s,
             time.monotonic(),
-            repeatable=repeatable or all(is_repeatable(command[0]) for command in commands),
+            repeatable=repeatable or are_repeatable(commands),
         )
         while True:
             was_connected = self._socket is not None
