@@ -2,20 +2,10 @@
 
 Guarantees:
 
-* Every change goes through a method here and appends one *effect* to ``effects``. The effects of a
-  run, given to ``apply`` one after the other, make an equal keyspace; ``dump`` gives the shortest
-  effects that do. Effects are absolute (a deadline, not a time to live), so replay is the same
-  whenever it happens.
+* Every change goes through a method here and appends one *effect* (see ``store``) to ``effects``.
 * A key whose deadline has passed is gone for every reader at once; the first who meets it, or
   ``expire_due``, deletes it and says so with a ``del`` effect. A clock that jumps back therefore
   brings nothing back to life.
-* ``check`` asserts the invariants; property tests call it after every step.
-
-Effects (op, then arguments), the ones in the last line written by ``dump`` alone::
-
-    set key value [deadline_ms]   mst [key …] [value …]   app key bytes     ovr key offset bytes
-    del key                       exp key deadline_ms|nil mrg key delta     ing header deltas   clr
-    src …  (ledger)               pat …  (catalogue)
 
 The time is ``now``, epoch milliseconds, which the owner sets (once a turn) with ``tick``.
 
@@ -27,27 +17,22 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import islice
-from typing import Any, Final
+from collections.abc import Callable, Iterable, Sequence
+from typing import Final
 
-from kvserver.catalogue import Catalogue, PatternError
-from kvserver.errors import CommandError, RecordError
-from kvserver.expiry import Deadlines
+from kvserver.catalogue import PatternError
+from kvserver.errors import CommandError
+from kvserver.feeds import ChangeFeed
 from kvserver.ingest import check_deltas, parse_header, unpack_deltas
-from kvserver.keyorder import KeyOrder
-from kvserver.ledger import Ledger
+from kvserver.store import Effect, Store, written_over
 from kvserver.values import SummaryValue, appended, folded, is_folded
 from parser.summary import SummaryError
 
 __all__ = ["ChangeFeed", "Effect", "Keyspace", "Listener", "wall_clock_ms"]
 
-Effect = Sequence[Any]
 Listener = Callable[[bytes, str], None]
 
 WRONG_TYPE: Final = "WRONGTYPE Operation against a key holding the wrong kind of value"
-_PLAIN_SET: Final = frozenset(["set", b"set"])
-_FEED_KEYS: Final = 4_000_000
 _EXPIRY_TRIES: Final = 100
 
 
@@ -56,77 +41,33 @@ def wall_clock_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
-class ChangeFeed:
-    """Keys of summaries that changed since ``take`` was last called, in batches as they came."""
-
-    __slots__ = ("_batches", "_size", "bound", "overflow")
-
-    def __init__(self) -> None:
-        self._batches: list[Sequence[bytes]] = []
-        self._size = 0
-        self.bound = _FEED_KEYS
-        """Keys that are remembered; the follower may set it."""
-        self.overflow = False
-        """More changed than is remembered: the follower must look at all keys."""
-
-    def add(self, keys: Sequence[bytes]) -> None:
-        """Remember one batch; O(1)."""
-        self._size += len(keys)
-        if self._size > self.bound:
-            self._batches.clear()
-            self.overflow = True
-        else:
-            self._batches.append(keys)
-
-    def take(self) -> tuple[list[Sequence[bytes]], bool]:
-        """Return the batches and whether some were lost, and start again."""
-        batches, lost = self._batches, self.overflow
-        self._batches, self._size, self.overflow = [], 0, False
-        return batches, lost
-
-
-class Keyspace:
-    """One database. Not thread-safe: everything happens in one task."""
+class Keyspace(Store):
+    """One database with its clock and its listeners."""
 
     __slots__ = (
-        "_appliers",
-        "_feeds",
-        "_garbage",
         "_listeners",
         "bad_summaries",
-        "catalogue",
         "clock",
-        "data",
-        "deadlines",
         "effects",
         "expired",
         "expiry_lag_max_ms",
         "expiry_lag_ms",
         "hits",
-        "ingests",
-        "ledger",
         "listening",
-        "merged",
         "misses",
         "new_patterns",
         "now",
-        "order",
     )
 
     def __init__(
         self, clock: Callable[[], int] = wall_clock_ms, *, max_patterns: int = 10_000
     ) -> None:
+        super().__init__(max_patterns=max_patterns)
         self.clock = clock
         self.now = clock()
         """Epoch ms; stands still between two calls of ``tick``."""
-        self.data: dict[bytes, bytes] = {}
-        """Read it freely; a key that is here may be past its deadline (see ``alive``)."""
-        self.deadlines = Deadlines()
-        self.order = KeyOrder()
         self.effects: list[Effect] = []
         """What changed since the owner last cleared it."""
-        self.ledger = Ledger()
-        self.catalogue = Catalogue(max_patterns=max_patterns)
         self.listening = False
         self.new_patterns: list[int] = []
         """Pattern ids that INGEST saw for the first time; whoever announces them clears it."""
@@ -136,32 +77,8 @@ class Keyspace:
         self.expiry_lag_ms = 0
         """By how much the last key that expired by itself was late."""
         self.expiry_lag_max_ms = 0
-        self.ingests = 0
-        self.merged = 0
         self.bad_summaries = 0
         self._listeners: list[Listener] = []
-        self._feeds: list[ChangeFeed] = []
-        self._garbage: list[dict[Any, Any]] = []
-        self._appliers: dict[str | bytes, Callable[..., Any]] = {}
-        appliers: dict[str, Callable[..., Any]] = {
-            "set": self._apply_set,
-            "mst": self._apply_mst,
-            "del": self._apply_del,
-            "exp": self._apply_exp,
-            "mrg": self._apply_mrg,
-            "app": self._apply_app,
-            "ovr": self._apply_ovr,
-            "ing": self._apply_ing,
-            "clr": self._apply_clr,
-        }
-        self._appliers.update(appliers)
-        self._appliers.update({name.encode(): method for name, method in appliers.items()})
-
-    def __len__(self) -> int:
-        """How many keys there are, those not yet noticed as expired included."""
-        return len(self.data)
-
-    # -------------------------------------------------------------------------------------- time
 
     def tick(self) -> int:
         """Look at the clock; return and keep what it says."""
@@ -188,8 +105,6 @@ class Keyspace:
     def _expire(self, key: bytes) -> None:
         self.expired += 1
         self._remove(key, "expired")
-
-    # ----------------------------------------------------------------------------------- reading
 
     def lookup(self, key: bytes) -> bytes | None:
         """Return the value, counting a hit or a miss; None when there is none."""
@@ -262,8 +177,6 @@ class Keyspace:
             key for key in found if key in data and (key not in deadlines or self.alive(key))
         ]
 
-    # ----------------------------------------------------------------------------------- changes
-
     def set(
         self, key: bytes, value: bytes, deadline_ms: int | None = None, event: str = "set"
     ) -> None:
@@ -329,7 +242,7 @@ class Keyspace:
         if value is None:
             self.order.append(key)
             value = b""
-        self.data[key] = joined = _written_over(value, offset, part)
+        self.data[key] = joined = written_over(value, offset, part)
         self.effects.append(("ovr", key, offset, part))
         if self.listening:
             self.touched(key, event)
@@ -360,14 +273,6 @@ class Keyspace:
             self._renew_order()
         if self.listening and event is not None:
             self.touched(key, event)
-
-    def tidy_order(self) -> None:
-        """Let the order of keys hold each key once; 10 ms a million."""
-        if len(self.order) != len(self.data):
-            self._renew_order()
-
-    def _renew_order(self) -> None:
-        self.order.renew(list(self.data))
 
     def expire(self, key: bytes, deadline_ms: int | None) -> bool:
         """Set the deadline of a key, or take it away; whether there is such a key.
@@ -466,20 +371,6 @@ class Keyspace:
                 if key in deadlines:
                     self.alive(key)
 
-    def _add_deltas(self, keys: Sequence[bytes], deltas: Sequence[bytes]) -> None:
-        data = self.data
-        get, append = data.get, self.order.append
-        for key, delta in zip(keys, deltas, strict=True):
-            value = get(key)
-            if value is None:
-                data[key] = SummaryValue(delta)
-                append(key)
-            else:
-                data[key] = appended(value, delta)
-        self.merged += len(keys)
-
-    # -------------------------------------------------------------------------------------- hooks
-
     def listen(self, listener: Listener) -> None:
         """Tell ``listener(key, event)`` of each change from now on."""
         self._listeners.append(listener)
@@ -506,170 +397,6 @@ class Keyspace:
         for feed in self._feeds:
             feed.add(keys)
 
-    # ------------------------------------------------------------------------------------- replay
-
-    def apply(self, effect: Effect) -> None:
-        """Make the change that an effect says, without a new effect. Raises RecordError."""
-        op = effect[0]
-        applier = self._appliers.get(op)
-        try:
-            if applier is not None:
-                applier(*effect[1:])
-            elif op in {"src", b"src"}:
-                self.ledger.restore(effect)
-            elif op in {"pat", b"pat"}:
-                self.catalogue.restore(list(effect))
-            else:
-                raise RecordError(f"unknown effect {op!r}")
-        except (TypeError, ValueError, CommandError) as error:
-            raise RecordError(f"effect {op!r} cannot be applied: {error}") from error
-
-    def apply_many(self, effects: Sequence[Effect]) -> None:
-        """Apply the effects of one record, the most frequent kind quickly. Raises RecordError."""
-        data, deadlines, append = self.data, self.deadlines, self.order.append
-        for effect in effects:
-            if len(effect) == 3 and effect[0] in _PLAIN_SET:
-                key = effect[1]
-                if type(key) is not bytes or type(effect[2]) is not bytes:
-                    raise RecordError("effect 'set' holds no bytes")
-                if key not in data:
-                    append(key)
-                elif key in deadlines:
-                    deadlines.drop(key)
-                data[key] = effect[2]
-            else:
-                self.apply(effect)
-                data, deadlines, append = self.data, self.deadlines, self.order.append
-
-    def _apply_set(self, key: bytes, value: bytes, deadline_ms: int | None = None) -> None:
-        data = self.data
-        size = len(data)
-        data[key] = value
-        if len(data) != size:
-            self.order.append(key)
-        if deadline_ms is not None:
-            self.deadlines.put(key, deadline_ms)
-        elif key in self.deadlines:
-            self.deadlines.drop(key)
-
-    def _apply_mst(self, keys: Sequence[bytes], values: Sequence[bytes]) -> None:
-        data = self.data
-        before = len(data)
-        data.update(zip(keys, values, strict=True))
-        new = len(data) - before
-        if new:  # a dict keeps its order: the new ones are the last
-            added = list(islice(reversed(data), new))
-            added.reverse()
-            self.order += added
-        deadlines = self.deadlines
-        if deadlines:
-            for key in keys:
-                if key in deadlines:
-                    deadlines.drop(key)
-
-    def _apply_del(self, key: bytes) -> None:
-        if self.data.pop(key, None) is not None:
-            self.deadlines.drop(key)
-            if self.order.crowded(len(self.data)):
-                self._renew_order()
-
-    def _apply_exp(self, key: bytes, deadline_ms: int | None) -> None:
-        if key in self.data:
-            if deadline_ms is None:
-                self.deadlines.drop(key)
-            else:
-                self.deadlines.put(key, deadline_ms)
-
-    def _apply_mrg(self, key: bytes, delta: bytes) -> None:
-        self._add_deltas((key,), (delta,))
-
-    def _apply_app(self, key: bytes, suffix: bytes) -> None:
-        value = self.data.get(key)
-        if value is None:
-            self._apply_set(key, suffix)
-        else:
-            self.data[key] = value + suffix
-
-    def _apply_ovr(self, key: bytes, offset: int, part: bytes) -> None:
-        value = self.data.get(key)
-        if value is None:
-            self.order.append(key)
-        self.data[key] = _written_over(value or b"", offset, part)
-
-    def _apply_ing(self, raw_header: bytes, packed: bytes) -> None:
-        header = parse_header(raw_header)
-        flat = unpack_deltas(packed)
-        self._add_deltas(flat[::2], flat[1::2])
-        self.ledger.record(header.source, header.ranges, header.books, header.about)
-        if header.patterns:
-            self.catalogue.merge(header.patterns)
-        self.ingests += 1
-
-    def _apply_clr(self) -> None:
-        if self.data:
-            self._garbage.append(self.data)
-        if self.deadlines:
-            self._garbage.extend(self.deadlines.release())
-        self.data = type(self.data)()  # a measured dict (see ``memory``) stays one
-        self.deadlines = Deadlines()
-        self.order.renew([])
-        self.ledger.clear()
-        self.catalogue.clear()
-        for feed in self._feeds:
-            feed.add(())
-            feed.overflow = True
-
-    def free_garbage(self, limit: int) -> bool:
-        """Free up to ``limit`` entries of what ``clear`` left behind; whether some is left."""
-        while self._garbage and limit > 0:
-            old = self._garbage[-1]
-            n = min(limit, len(old))
-            for _ in range(n):
-                dict.popitem(old)
-            limit -= n
-            if not old:
-                self._garbage.pop()
-        return bool(self._garbage)
-
-    @property
-    def garbage_entries(self) -> int:
-        """Entries that ``clear`` left behind and that are not freed yet."""
-        return sum(map(len, self._garbage))
-
-    def dump(self) -> Iterator[list[Any]]:
-        """Yield the shortest effects that make an equal keyspace: summaries folded, one each.
-
-        Change nothing while it runs.
-        """
-        for key, value in self.data.items():
-            deadline_ms = self.deadlines.get(key)
-            if type(value) is bytes:
-                if deadline_ms is None:
-                    yield ["set", key, value]
-                else:
-                    yield ["set", key, value, deadline_ms]
-                continue
-            yield ["mrg", key, _shortest(value)]
-            if deadline_ms is not None:
-                yield ["exp", key, deadline_ms]
-        yield from self.ledger.dump()
-        yield from self.catalogue.dump()
-
-    def check(self) -> None:
-        """Assert the invariants; O(n)."""
-        self.deadlines.check()
-        assert self.deadlines.keys() <= self.data.keys()
-        assert set(self.order) >= self.data.keys()
-        assert not self.order.crowded(len(self.data))
-        assert {type(key) for key in self.data} <= {bytes}
-        assert {type(value) for value in self.data.values()} <= {bytes, SummaryValue}
-        self.ledger.check()
-        self.catalogue.check_invariants()
-
-
-def _written_over(value: bytes, offset: int, part: bytes) -> bytes:
-    return value[:offset].ljust(offset, b"\0") + part + value[offset + len(part) :]
-
 
 def pack_deltas(flat: Sequence[bytes]) -> bytes:
     """Return the packed form of a flat list of keys and deltas."""
@@ -677,13 +404,3 @@ def pack_deltas(flat: Sequence[bytes]) -> bytes:
 
     packed: bytes = msgpack.packb(flat)
     return packed
-
-
-def _shortest(value: bytes) -> bytes:
-    """Return the folded form, or the value as it is when a delta in it is damaged."""
-    if is_folded(value):
-        return bytes(value)
-    try:
-        return bytes(folded(value))
-    except SummaryError:
-        return bytes(value)

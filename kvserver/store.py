@@ -1,0 +1,297 @@
+"""What there is: keys, values, deadlines, sources and patterns; and the effects that make it.
+
+Guarantees:
+
+* The effects of a run, given to ``apply`` one after the other, make an equal store; ``dump`` gives
+  the shortest effects that do. Effects are absolute (a deadline, not a time to live), so replay is
+  the same whenever it happens.
+* ``check`` asserts the invariants; property tests call it after every step.
+
+Effects (op, then arguments), the ones in the last line written by ``dump`` alone::
+
+    set key value [deadline_ms]   mst [key …] [value …]   app key bytes     ovr key offset bytes
+    del key                       exp key deadline_ms|nil mrg key delta     ing header deltas   clr
+    src …  (ledger)               pat …  (catalogue)
+
+Recovery and compaction need no more than this; ``keyspace`` adds the time, the changes that clients
+make, and who is told of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
+from typing import Any, Final
+
+from kvserver.catalogue import Catalogue
+from kvserver.errors import CommandError, RecordError
+from kvserver.expiry import Deadlines
+from kvserver.feeds import ChangeFeed
+from kvserver.ingest import parse_header, unpack_deltas
+from kvserver.keyorder import KeyOrder
+from kvserver.ledger import Ledger
+from kvserver.values import SummaryValue, appended, folded, is_folded
+from parser.summary import SummaryError
+
+__all__ = ["Effect", "Store", "written_over"]
+
+Effect = Sequence[Any]
+
+_PLAIN_SET: Final = frozenset(["set", b"set"])
+
+
+class Store:
+    """The data of one database. Not thread-safe: everything happens in one task."""
+
+    __slots__ = (
+        "_appliers",
+        "_feeds",
+        "_garbage",
+        "catalogue",
+        "data",
+        "deadlines",
+        "ingests",
+        "ledger",
+        "merged",
+        "order",
+    )
+
+    def __init__(self, *, max_patterns: int = 10_000) -> None:
+        self.data: dict[bytes, bytes] = {}
+        """Read it freely; a key that is here may be past its deadline."""
+        self.deadlines = Deadlines()
+        self.order = KeyOrder()
+        self.ledger = Ledger()
+        self.catalogue = Catalogue(max_patterns=max_patterns)
+        self.ingests = 0
+        self.merged = 0
+        self._feeds: list[ChangeFeed] = []
+        self._garbage: list[dict[Any, Any]] = []
+        self._appliers: dict[str | bytes, Callable[..., Any]] = {}
+        appliers: dict[str, Callable[..., Any]] = {
+            "set": self._replay_set,
+            "mst": self._replay_mst,
+            "del": self._apply_del,
+            "exp": self._apply_exp,
+            "mrg": self._apply_mrg,
+            "app": self._apply_app,
+            "ovr": self._apply_ovr,
+            "ing": self._apply_ing,
+            "clr": self._apply_clr,
+        }
+        self._appliers.update(appliers)
+        self._appliers.update({name.encode(): method for name, method in appliers.items()})
+
+    def __len__(self) -> int:
+        """How many keys there are, those not yet noticed as expired included."""
+        return len(self.data)
+
+    def apply(self, effect: Effect) -> None:
+        """Make the change that an effect says, without a new effect. Raises RecordError."""
+        op = effect[0]
+        applier = self._appliers.get(op)
+        try:
+            if applier is not None:
+                applier(*effect[1:])
+            elif op in {"src", b"src"}:
+                self.ledger.restore(effect)
+            elif op in {"pat", b"pat"}:
+                self.catalogue.restore(list(effect))
+            else:
+                raise RecordError(f"unknown effect {op!r}")
+        except (TypeError, ValueError, CommandError) as error:
+            raise RecordError(f"effect {op!r} cannot be applied: {error}") from error
+
+    def apply_many(self, effects: Sequence[Effect]) -> None:
+        """Apply the effects of one record, the most frequent kind quickly. Raises RecordError."""
+        data, deadlines, append = self.data, self.deadlines, self.order.append
+        for effect in effects:
+            if len(effect) == 3 and effect[0] in _PLAIN_SET:
+                key = effect[1]
+                if type(key) is not bytes or type(effect[2]) is not bytes:
+                    raise RecordError("effect 'set' holds no bytes")
+                if key not in data:
+                    append(key)
+                elif key in deadlines:
+                    deadlines.drop(key)
+                data[key] = effect[2]
+            else:
+                self.apply(effect)
+                data, deadlines, append = self.data, self.deadlines, self.order.append
+
+    def _replay_set(self, key: bytes, value: bytes, deadline_ms: int | None = None) -> None:
+        _only_bytes([key, value])
+        self._apply_set(key, value, deadline_ms)
+
+    def _replay_mst(self, keys: Sequence[bytes], values: Sequence[bytes]) -> None:
+        _only_bytes(keys)
+        _only_bytes(values)
+        self._apply_mst(keys, values)
+
+    def _apply_set(self, key: bytes, value: bytes, deadline_ms: int | None = None) -> None:
+        data = self.data
+        size = len(data)
+        data[key] = value
+        if len(data) != size:
+            self.order.append(key)
+        if deadline_ms is not None:
+            self.deadlines.put(key, deadline_ms)
+        elif key in self.deadlines:
+            self.deadlines.drop(key)
+
+    def _apply_mst(self, keys: Sequence[bytes], values: Sequence[bytes]) -> None:
+        data = self.data
+        before = len(data)
+        data.update(zip(keys, values, strict=True))
+        new = len(data) - before
+        if new:  # a dict keeps its order: the new ones are the last
+            added = list(islice(reversed(data), new))
+            added.reverse()
+            self.order += added
+        deadlines = self.deadlines
+        if deadlines:
+            for key in keys:
+                if key in deadlines:
+                    deadlines.drop(key)
+
+    def _apply_del(self, key: bytes) -> None:
+        if self.data.pop(key, None) is not None:
+            self.deadlines.drop(key)
+            if self.order.crowded(len(self.data)):
+                self._renew_order()
+
+    def _apply_exp(self, key: bytes, deadline_ms: int | None) -> None:
+        if key in self.data:
+            if deadline_ms is None:
+                self.deadlines.drop(key)
+            else:
+                self.deadlines.put(key, deadline_ms)
+
+    def _apply_mrg(self, key: bytes, delta: bytes) -> None:
+        _only_bytes([key, delta])
+        self._add_deltas((key,), (delta,))
+
+    def _apply_app(self, key: bytes, suffix: bytes) -> None:
+        _only_bytes([key, suffix])
+        value = self.data.get(key)
+        if value is None:
+            self._apply_set(key, suffix)
+        else:
+            self.data[key] = value + suffix
+
+    def _apply_ovr(self, key: bytes, offset: int, part: bytes) -> None:
+        _only_bytes([key, part])
+        value = self.data.get(key)
+        if value is None:
+            self.order.append(key)
+        self.data[key] = written_over(value or b"", offset, part)
+
+    def _apply_ing(self, raw_header: bytes, packed: bytes) -> None:
+        header = parse_header(raw_header)
+        flat = unpack_deltas(packed)
+        self._add_deltas(flat[::2], flat[1::2])
+        self.ledger.record(header.source, header.ranges, header.books, header.about)
+        if header.patterns:
+            self.catalogue.merge(header.patterns)
+        self.ingests += 1
+
+    def _apply_clr(self) -> None:
+        if self.data:
+            self._garbage.append(self.data)
+        if self.deadlines:
+            self._garbage.extend(self.deadlines.release())
+        self.data = type(self.data)()  # a measured dict (see ``memory``) stays one
+        self.deadlines = Deadlines()
+        self.order.renew([])
+        self.ledger.clear()
+        self.catalogue.clear()
+        for feed in self._feeds:
+            feed.add(())
+            feed.overflow = True
+
+    def _add_deltas(self, keys: Sequence[bytes], deltas: Sequence[bytes]) -> None:
+        data = self.data
+        get, append = data.get, self.order.append
+        for key, delta in zip(keys, deltas, strict=True):
+            value = get(key)
+            if value is None:
+                data[key] = SummaryValue(delta)
+                append(key)
+            else:
+                data[key] = appended(value, delta)
+        self.merged += len(keys)
+
+    def _renew_order(self) -> None:
+        self.order.renew(list(self.data))
+
+    def tidy_order(self) -> None:
+        """Let the order of keys hold each key once; 10 ms a million."""
+        if len(self.order) != len(self.data):
+            self._renew_order()
+
+    def free_garbage(self, limit: int) -> bool:
+        """Free up to ``limit`` entries of what ``clear`` left behind; whether some is left."""
+        while self._garbage and limit > 0:
+            old = self._garbage[-1]
+            n = min(limit, len(old))
+            for _ in range(n):
+                dict.popitem(old)
+            limit -= n
+            if not old:
+                self._garbage.pop()
+        return bool(self._garbage)
+
+    @property
+    def garbage_entries(self) -> int:
+        """Entries that ``clear`` left behind and that are not freed yet."""
+        return sum(map(len, self._garbage))
+
+    def dump(self) -> Iterator[list[Any]]:
+        """Yield the shortest effects that make an equal keyspace: summaries folded, one each.
+
+        Change nothing while it runs.
+        """
+        for key, value in self.data.items():
+            deadline_ms = self.deadlines.get(key)
+            if type(value) is bytes:
+                if deadline_ms is None:
+                    yield ["set", key, value]
+                else:
+                    yield ["set", key, value, deadline_ms]
+                continue
+            yield ["mrg", key, _shortest(value)]
+            if deadline_ms is not None:
+                yield ["exp", key, deadline_ms]
+        yield from self.ledger.dump()
+        yield from self.catalogue.dump()
+
+    def check(self) -> None:
+        """Assert the invariants; O(n)."""
+        self.deadlines.check()
+        assert self.deadlines.keys() <= self.data.keys()
+        assert set(self.order) >= self.data.keys()
+        assert not self.order.crowded(len(self.data))
+        assert {type(key) for key in self.data} <= {bytes}
+        assert {type(value) for value in self.data.values()} <= {bytes, SummaryValue}
+        self.ledger.check()
+        self.catalogue.check_invariants()
+
+
+def written_over(value: bytes, offset: int, part: bytes) -> bytes:
+    """Return a string with a part of it replaced, filled with NUL up to there."""
+    return value[:offset].ljust(offset, b"\0") + part + value[offset + len(part) :]
+
+
+def _only_bytes(values: Sequence[object]) -> None:
+    if set(map(type, values)) - {bytes}:
+        raise TypeError("something else where bytes should be")
+
+
+def _shortest(value: bytes) -> bytes:
+    """Return the folded form, or the value as it is when a delta in it is damaged."""
+    if is_folded(value):
+        return bytes(value)
+    try:
+        return bytes(folded(value))
+    except SummaryError:
+        return bytes(value)
