@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import click
@@ -65,7 +65,7 @@ def find(settings: Settings, /, **asked: Any) -> None:
         for key, value in reply:
             echo_json({"key": shown(key), **json.loads(value)})
     elif settings.for_people:
-        table([_row(key, json.loads(value)) for key, value in reply], COLUMNS, right=NUMBERS)
+        _draw([(key, json.loads(value)) for key, value in reply])
     elif reply:
         click.echo(b"\n".join([key for key, _ in reply]))
     if not asked["explain"] and not reply:
@@ -117,20 +117,37 @@ def _plain(value: Any) -> Any:
     return shown(value) if isinstance(value, bytes) else value
 
 
-COLUMNS: Final = ("key", "events", "errors", "first", "last", "levels")
 NUMBERS: Final = ("events", "errors", "events/s", "bytes")
+MAX_VALUES: Final = 5
+"""Of a tag that stands in for levels; the rest is a number."""
+
+
+def _draw(rows: Sequence[tuple[bytes, dict[str, Any]]]) -> None:
+    """Draw keys and summaries; the last column is what most of them have: levels, or a tag."""
+    names = [name for _, summary in rows for name in ["levels", *summary.get("tags", {})]]
+    present = [name for name in names if any(_counts_of(summary, name) for _, summary in rows)]
+    what = present[0] if present else "levels"
+    if what != "levels" and "status" in present:
+        what = "status"
+    drawn = [(*_row(key, summary), _told(_counts_of(summary, what))) for key, summary in rows]
+    table(drawn, ["key", "events", "errors", "first", "last", what], right=NUMBERS)
 
 
 def _row(key: bytes, summary: dict[str, Any]) -> list[Any]:
-    levels = " ".join(f"{name} {n:,}" for name, n in summary.get("levels", {}).items())
-    return [
-        key,
-        summary["count"],
-        errors_in(summary),
-        summary["first"] or "",
-        summary["last"] or "",
-        levels,
-    ]
+    first, last = summary["first"] or "", summary["last"] or ""
+    return [key, summary["count"], errors_in(summary), first, last]
+
+
+def _counts_of(summary: dict[str, Any], name: str) -> dict[str, int]:
+    if name == "levels":
+        return dict(summary.get("levels", {}))
+    return dict(summary.get("tags", {}).get(name, {}))
+
+
+def _told(counts: dict[str, int]) -> str:
+    ranked = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    more = f" +{len(ranked) - MAX_VALUES}" if len(ranked) > MAX_VALUES else ""
+    return " ".join(f"{name} {n:,}" for name, n in ranked[:MAX_VALUES]) + more
 
 
 # ------------------------------------------------------------------------------------------- top
@@ -164,7 +181,7 @@ def top(settings: Settings, by: str, limit: int, match: str | None) -> None:
         drawn = [(key, value, *_row(key, summary or {})[1:5]) for key, value, summary in rows]
         table(drawn, ["key", "events/s", "events", "errors", "first", "last"], right=NUMBERS)
     else:
-        table([_row(key, summary or {}) for key, _, summary in rows], COLUMNS, right=NUMBERS)
+        _draw([(key, summary or {}) for key, _, summary in rows])
 
 
 Ranked = tuple[bytes, float, dict[str, Any] | None]

@@ -187,3 +187,22 @@ def test_without_a_server_a_live_command_says_so_at_once(tmp_path: Path) -> None
         assert done.returncode == 1
         assert "start one with: kvserver" in done.stderr
         assert time.monotonic() - started_s < 10
+
+
+def test_top_and_find_are_tables_whose_last_column_is_what_there_is(
+    server: ServerProcess, client: Client, tmp_path: Path
+) -> None:
+    fed(client, b"block_1", 20)
+    with kvcli(server, tmp_path, "top") as seen:
+        assert seen.ended() == 0
+        assert "levels" in seen.text
+        assert "INFO 19 WARN 1" in seen.text
+    client.clear()
+    client.execute("MERGE", "client_1", '{"count": 3, "tags": {"status": {"200": 2, "500": 1}}}')
+    with kvcli(server, tmp_path, "find", "client_*") as seen:
+        assert seen.ended() == 0
+        assert "status" in seen.text
+        assert "200 2 500 1" in seen.text
+    with kvcli(server, tmp_path, "top", "--by", "size") as seen:
+        assert seen.ended() == 0
+        assert "bytes" in seen.text
