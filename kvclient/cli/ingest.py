@@ -16,6 +16,7 @@ import click
 
 from kvclient.cli._common import Settings, bytes_as_json, echo_json, fail, pass_settings, shown
 from kvclient.cli._reading import filter_options, format_options, reading_of, workers_option
+from kvclient.errors import KvError
 
 if TYPE_CHECKING:
     from kvclient.sink import StoreSink
@@ -109,7 +110,17 @@ def ingest(
             trio.run(partial(go, paths, sink, how, report, on_commit, quiet=settings.json))
         except* KeyboardInterrupt:
             report.interrupted = True
+        except* KvError as group:
+            raise _first(group) from None
     _finish(report, settings)
+
+
+def _first(group: BaseExceptionGroup[KvError]) -> KvError:
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    assert isinstance(error, KvError)
+    return error
 
 
 async def _run(

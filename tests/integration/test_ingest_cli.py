@@ -235,3 +235,27 @@ def test_no_server_is_said_in_one_line(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert "no server at 127.0.0.1:1" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.slow
+def test_what_the_server_refuses_is_said_in_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "app.log"
+    path.write_bytes(log(0, 30))
+    data = tmp_path / "data"
+    with running_server(data, env={"KVSERVER_PASSWORD": "secret"}) as guarded:
+        done = kvcli(guarded, "ingest", path)
+        assert done.returncode == 1
+        assert "password" in done.stderr
+        assert done.stderr.count("\n") == 1
+        url = guarded.url.replace("redis://", "redis://:secret@")
+        assert run_kvcli("--url", url, "ingest", str(path)).returncode == 0
+        with Client(url) as client:
+            client.execute("FLUSHALL")
+            client.set("block_7", "a string")
+        done = run_kvcli("--url", url, "ingest", str(path), "--json")
+        assert report_of(done, code=1)["lines"] == 0
+        assert "WRONGTYPE" in done.stderr
+        assert "Traceback" not in done.stderr
+        with Client(url) as client:  # nothing of that range was counted
+            client.delete("block_7")
+        assert report_of(run_kvcli("--url", url, "ingest", str(path), "--json"))["lines"] == 30
