@@ -96,6 +96,7 @@ def filter_options(command: F) -> F:
                 "--errorcodes",
                 is_flag=False,
                 flag_value="",
+                callback=_checked_codes,
                 metavar="[CODES]",
                 help="Only events with a status as in 400,404,500; alone: the usual ones.",
             ),
@@ -117,13 +118,26 @@ def workers_option(command: F) -> F:
     )(command)
 
 
+def _checked_codes(_: click.Context, __: click.Parameter, value: str | None) -> str | None:
+    """Say at once what is wrong: the option takes the word behind it, even if that is a file."""
+    if value:
+        from parser.errors import FilterError
+        from parser.filters import parse_codes
+
+        try:
+            parse_codes(value)
+        except FilterError as error:
+            raise click.BadParameter(f"{error}; alone, it stands behind the files") from error
+    return value
+
+
 def filters_of(options: dict[str, Any]) -> Filters:
     """Return what the filter options say. Raises a usage error."""
     from parser.errors import FilterError
     from parser.filters import Filters, level_names, parse_codes, parse_where
 
+    codes = options["errorcodes"]
     try:
-        codes = options["errorcodes"]
         return Filters.of(
             where=[parse_where(text) for text in options["where"]],
             since_ms=options["since"],
