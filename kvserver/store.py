@@ -283,7 +283,7 @@ def written_over(value: bytes, offset: int, part: bytes) -> bytes:
 
 
 def _only_bytes(values: Sequence[object]) -> None:
-    if set(map(type, values)) - {bytes}:
+    if not all(isinstance(value, bytes) for value in values):
         raise TypeError("something else where bytes should be")
 
 
