@@ -186,6 +186,8 @@ def compile_pattern(pattern: str, *, ignore_case: bool = False, fixed: bool = Fa
     return Matcher(_regex_spans(regex), "regex", counting)
 
 
+_MIN_ASKED: Final = 64
+"""A small block says little about what helps."""
 _SPECIAL: Final = re.compile(r"[\\.^$*+?{}\[\]()]")
 
 
@@ -309,7 +311,7 @@ def _both_spans(
             if search(block, start, end - (block[end - 1] == 10)):
                 yield start, end
         # A text that is in most lines spares nothing, and asking twice costs more than once.
-        helps = asked < len(block) // 1000
+        helps = asked <= max(len(block) // 1000, _MIN_ASKED)
 
     return spans
 

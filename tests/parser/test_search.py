@@ -196,3 +196,20 @@ def test_an_endless_line_does_not_fill_the_memory(monkeypatch: pytest.MonkeyPatc
 def test_the_share_of_selected_lines_of_nothing_is_zero() -> None:
     assert Tally().percent == 0
     assert Tally(8, 2).percent == 25
+
+
+def test_a_small_block_does_not_decide_how_the_others_are_searched() -> None:
+    matcher = compile_pattern("[0-9]+ WARN")
+    asked: list[int] = []
+    block = b"081109 203615 148 INFO nothing here\n" * 1000
+    assert matcher.count(b"1 INFO\n") == 0
+    began = time.process_time()
+    for _ in range(200):
+        asked.append(matcher.count(block))
+    quick = time.process_time() - began
+    regex = compile_pattern("[0-9]+ (WARN)")
+    began = time.process_time()
+    for _ in range(200):
+        asked.append(regex.count(block))
+    assert not any(asked)
+    assert quick < (time.process_time() - began) / 2
