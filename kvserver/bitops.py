@@ -12,8 +12,8 @@ from typing import Final, Literal
 
 Overflow = Literal["WRAP", "SAT", "FAIL"]
 
-_CHUNK_BYTES: Final = 1 << 16
-"""Counting in pieces of this size keeps the big integers inside the processor's cache."""
+CHUNK_BYTES: Final = 1 << 16
+"""Counting and searching in pieces of this size keeps them inside the processor's cache."""
 
 
 def get_bit(value: bytes, offset: int) -> int:
@@ -44,8 +44,8 @@ def count_bits(value: bytes, first_bit: int, last_bit: int) -> int:
     """Count the bits set from ``first_bit`` to ``last_bit``, both included and inside the value."""
     first, last = first_bit >> 3, last_bit >> 3
     total = 0
-    for at in range(first, last + 1, _CHUNK_BYTES):
-        piece = value[at : min(at + _CHUNK_BYTES, last + 1)]
+    for at in range(first, last + 1, CHUNK_BYTES):
+        piece = value[at : min(at + CHUNK_BYTES, last + 1)]
         total += int.from_bytes(piece, "little").bit_count()
     before = value[first] >> (8 - (first_bit & 7)) if first_bit & 7 else 0
     after = value[last] & ((1 << (7 - (last_bit & 7))) - 1)
@@ -60,14 +60,16 @@ def find_bit(value: bytes, bit: int, first_bit: int, last_bit: int) -> int:
     if first_bit & 7:  # what lies before the range must not be found
         keep = (1 << (8 - (first_bit & 7))) - 1
         head = head & keep if bit else head | (0xFF & ~keep)
-    if head != blank[0]:
-        at, byte = first, head
-    else:
-        body = value[first + 1 : last + 1]
-        rest = body.lstrip(blank)
-        if not rest:
+    at, byte = first, head
+    if head == blank[0]:
+        for start in range(first + 1, last + 1, CHUNK_BYTES):
+            piece = value[start : min(start + CHUNK_BYTES, last + 1)]
+            rest = piece.lstrip(blank)
+            if rest:
+                at, byte = start + len(piece) - len(rest), rest[0]
+                break
+        else:
             return -1
-        at, byte = first + 1 + len(body) - len(rest), rest[0]
     seen = byte if bit else byte ^ 0xFF
     place = at * 8 + 8 - seen.bit_length()
     return place if place <= last_bit else -1

@@ -119,6 +119,13 @@ def _bytes_option(name: str, help_: str) -> _Decorator:
 @_bytes_option("--max-bulk", "Size of one argument.")
 @_bytes_option("--max-inline", "Size of an inline request, and of a header.")
 @_bytes_option("--max-query", "Size of a request that is still coming.")
+@_option("--max-watched-keys", "Keys that one client may watch.", type=click.IntRange(0))
+@_option(
+    "--max-subscriptions",
+    "Channels and patterns that one client may listen to.",
+    type=click.IntRange(0),
+)
+@_option("--max-queued-commands", "Commands that one transaction may hold.", type=click.IntRange(0))
 @_bytes_option("--max-output", "Replies a client may leave unread before it is disconnected.")
 @_bytes_option("--max-pubsub-output", "The same for a subscriber.")
 @_option(

@@ -47,8 +47,8 @@ class Config:
     """A client that has not authenticated is disconnected after so long."""
     output_stall_s: int = 10
     """A client that is owed too much, and reads nothing for so long, is disconnected."""
-    max_watched_keys: int = 100_000
-    max_subscriptions: int = 100_000
+    max_watched_keys: int = 10_000
+    max_subscriptions: int = 10_000
     max_queued_commands: int = 1_000_000
     """Limits of one client: keys after WATCH, channels and patterns, commands after MULTI."""
     max_output_bytes: int = 64 * _MIB

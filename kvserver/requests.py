@@ -37,6 +37,9 @@ _ONLY_BYTES: Final = {bytes}
 _ONLY_LISTS: Final = {list}
 _RARE_TYPES: Final = tuple(b"+-,#_%~>|!(=")
 _ALL: Final = 1 << 60
+_QUICK_ARGS: Final = 10_000
+_QUICK_BYTES: Final = 1 << 16
+"""With limits below these the quick way, which does not count, would let too much through."""
 _flatten: Final = chain.from_iterable
 
 Command = list[bytes]
@@ -45,10 +48,11 @@ Command = list[bytes]
 class RequestReader:
     """What one client has sent and not yet been answered for."""
 
-    __slots__ = ("_config", "_strict", "error", "limited")
+    __slots__ = ("_config", "_small_limits", "_strict", "error", "limited")
 
     def __init__(self, config: Config, *, limited: bool = False) -> None:
         self._config = config
+        self._small_limits = config.max_args < _QUICK_ARGS or config.max_bulk_bytes < _QUICK_BYTES
         self._strict: _Strict | None = None
         self.error: str | None = None
         """Set once the bytes are no requests; the connection is to be closed after saying so."""
@@ -58,7 +62,7 @@ class RequestReader:
     @property
     def idle(self) -> bool:
         """Whether a new chunk starts at a request's border and nothing forbids the quick way."""
-        return self._strict is None and not self.limited
+        return self._strict is None and not self.limited and not self._small_limits
 
     @property
     def broken(self) -> bool:
@@ -83,7 +87,7 @@ class RequestReader:
                 return begun
             self._strict = None
             return begun + self.feed(strict.rest())
-        if not self.limited and data[0] == _STAR and _LARGE_ARRAY(data) is None:
+        if self.idle and data[0] == _STAR and _LARGE_ARRAY(data) is None:
             commands = self._quick(data)
             if commands is not None:
                 return commands

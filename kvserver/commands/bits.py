@@ -8,7 +8,7 @@ from typing import Final
 from kvserver import bitops
 from kvserver.bitops import Field, Overflow
 from kvserver.commands.arguments import SYNTAX_ERROR, integer_argument
-from kvserver.commands.table import CommandTable
+from kvserver.commands.table import CommandTable, Reply, Work
 from kvserver.errors import CommandError
 from kvserver.numbers import parse_int
 from kvserver.resp import NULL, ONE, ZERO, array, integer
@@ -23,6 +23,7 @@ _BAD_FIELD: Final = (
     "Note that u64 is not supported but i64 is."
 )
 _OVERFLOWS: Final[dict[bytes, Overflow]] = {b"WRAP": "WRAP", b"SAT": "SAT", b"FAIL": "FAIL"}
+_SLICE_BYTES: Final = 1 << 20
 _MINUS_ONE: Final = b":-1\r\n"
 
 
@@ -63,13 +64,13 @@ def getbit(session: Session, args: list[bytes]) -> bytes:
 
 
 @TABLE.command("bitcount", -2, "readonly", keys=(1, 1, 1), since="2.6.0")
-def bitcount(session: Session, args: list[bytes]) -> bytes:
+def bitcount(session: Session, args: list[bytes]) -> Reply:
     """Counts the bits that are set."""
     value = session.keyspace.string(args[1])
     if value is None:
         return ZERO
     if len(args) == 2:
-        return integer(bitops.count_bits(value, 0, len(value) * 8 - 1) if value else 0)
+        return _count(value, 0, len(value) * 8 - 1)
     if len(args) not in {4, 5}:
         raise CommandError(SYNTAX_ERROR)
     start, end = integer_argument(args[2]), integer_argument(args[3])
@@ -79,7 +80,21 @@ def bitcount(session: Session, args: list[bytes]) -> bytes:
     found = bitops.clip_range(start, end, len(value) * 8 // unit)
     if found is None:
         return ZERO
-    return integer(bitops.count_bits(value, found[0] * unit, found[1] * unit + unit - 1))
+    return _count(value, found[0] * unit, found[1] * unit + unit - 1)
+
+
+def _count(value: bytes, first_bit: int, last_bit: int) -> Reply:
+    if last_bit - first_bit > 8 * _SLICE_BYTES:
+        return _count_in_slices(value, first_bit, last_bit)
+    return integer(bitops.count_bits(value, first_bit, last_bit)) if value else ZERO
+
+
+def _count_in_slices(value: bytes, first_bit: int, last_bit: int) -> Work:
+    total = 0
+    for start in range(first_bit, last_bit + 1, 8 * _SLICE_BYTES):
+        total += bitops.count_bits(value, start, min(start + 8 * _SLICE_BYTES - 1, last_bit))
+        yield None
+    return integer(total)
 
 
 @TABLE.command("bitpos", -3, "readonly", keys=(1, 1, 1), since="2.8.7")

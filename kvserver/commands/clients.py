@@ -8,7 +8,7 @@ from typing import Final
 
 from kvserver import resp
 from kvserver.commands.arguments import SYNTAX_ERROR, help_reply, integer_argument
-from kvserver.commands.table import CommandTable, shown
+from kvserver.commands.table import CommandTable, Reply, Work, shown
 from kvserver.errors import CommandError
 from kvserver.numbers import parse_int
 from kvserver.resp import OK, ZERO, bulk, integer, mapping, simple, verbatim
@@ -93,8 +93,14 @@ def describe(session: Session, last_command: str = "") -> str:
     return " ".join(f"{name}={value}" for name, value in fields.items())
 
 
-def _listed(session: Session, chosen: Iterable[Session]) -> bytes:
-    lines = [describe(s, "client|list" if s is session else "") + "\n" for s in chosen]
+def _listed(session: Session, chosen: list[Session]) -> Work:
+    """Return lines of CLIENT LIST, a few at a time: ten thousand take a tenth of a second."""
+    lines = []
+    for number, each in enumerate(chosen):
+        if each.id in session.engine.sessions:  # not gone meanwhile
+            lines.append(describe(each, "client|list" if each is session else "") + "\n")
+        if number % 50 == 49:
+            yield None
     return verbatim(session.resp, "".join(lines).encode())
 
 
@@ -111,7 +117,7 @@ def info(session: Session, args: list[bytes]) -> bytes:  # noqa: ARG001 - as eve
 
 
 @CLIENT.command("list", -2, _ADMIN, since="2.4.0", complexity="O(N)")
-def list_(session: Session, args: list[bytes]) -> bytes:
+def list_(session: Session, args: list[bytes]) -> Reply:
     """Describes all connections, or some, one a line."""
     sessions = session.engine.sessions
     if len(args) == 2:

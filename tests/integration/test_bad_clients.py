@@ -410,3 +410,29 @@ def test_ten_thousand_idle_clients_are_held(tmp_path: Path) -> None:
                 wire.close()
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_limits_hold_at_n_and_refuse_at_n_plus_one(tmp_path: Path) -> None:
+    options = [
+        "--max-args", "5", "--max-bulk", "1000", "--max-inline", "2000", "--max-watched-keys", "3",
+        "--max-subscriptions", "3", "--max-queued-commands", "3",
+    ]  # fmt: skip
+    with running_server(tmp_path / "data", *options) as server:
+
+        def ends_with(request: bytes, error: bytes) -> None:
+            with Wire("127.0.0.1", server.port) as wire:
+                wire.send_raw(request)
+                assert wire.read_until_closed() == error
+
+        with Wire("127.0.0.1", server.port) as wire:
+            assert wire("MGET", *"abcd").startswith(b"*4")
+            assert wire("SET", "k", b"x" * 1000) == b"+OK\r\n"
+            assert wire("APPEND", "k", "x").startswith(b"-ERR string exceeds maximum allowed size")
+            assert wire("WATCH", *"abc") == b"+OK\r\n"
+            assert wire("WATCH", "d") == b"-ERR too many watched keys\r\n"
+            wire.send_raw(b"ECHO " + b"x" * 990 + b"\r\n")
+            assert wire.read().startswith(b"$990\r\n")
+            assert wire("SUBSCRIBE", *"abc").endswith(b":1\r\n")
+        ends_with(encode("MGET", *"abcde"), b"-ERR Protocol error: invalid multibulk length\r\n")
+        ends_with(encode("SET", "k", b"x" * 1001), b"-ERR Protocol error: invalid bulk length\r\n")
+        ends_with(b"x" * 2001, b"-ERR Protocol error: too big inline request\r\n")

@@ -7,6 +7,8 @@ replayed into an empty keyspace, which must then hold the same.
 
 from __future__ import annotations
 
+import re
+
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
@@ -107,11 +109,10 @@ class Commands(RuleBasedStateMachine):
     def count(self, key: bytes, by: int, down: bool) -> None:
         reply = self.server("DECRBY" if down else "INCRBY", key, by)
         value = self.values.get(key, b"0")
-        try:
-            total = int(value) + (-by if down else by)
-        except ValueError:
+        if not re.fullmatch(rb"0|-?[1-9][0-9]*", value) or not -(2**63) <= int(value) < 2**63:
             assert reply == NOT_AN_INTEGER
             return
+        total = int(value) + (-by if down else by)
         if not -(2**63) <= total < 2**63:
             assert reply == b"-ERR increment or decrement would overflow\r\n"
             return
