@@ -10,6 +10,7 @@ import select
 import signal
 import struct
 import subprocess
+import sys
 import termios
 import time
 from collections.abc import Iterator, Sequence
@@ -17,6 +18,12 @@ from pathlib import Path
 
 WAIT_S = 30.0
 ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_=>])")
+TAKES_THE_TERMINAL = """
+import fcntl, os, sys, termios
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+os.execvp(sys.argv[1], sys.argv[1:])
+"""
+"""So that Ctrl-C is a signal to the command."""
 
 
 class Terminal:
@@ -93,15 +100,13 @@ def terminal(
     ours, theirs = os.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
     process = subprocess.Popen(
-        command,
+        [sys.executable, "-c", TAKES_THE_TERMINAL, *command],
         cwd=cwd,
         env={**os.environ, "TERM": "xterm-256color", **env},
         stdin=theirs,
         stdout=theirs,
         stderr=theirs,
         start_new_session=True,
-        # So that Ctrl-C is a signal; no thread of the suite holds a lock that this call needs.
-        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),  # noqa: PLW1509
     )
     os.close(theirs)
     shown = Terminal(process, ours)

@@ -151,7 +151,7 @@ def _ingest(log: Path, address: str) -> tuple[float, dict[str, Any]]:
         said, complaint = process.communicate()
         if process.returncode != 0:
             last = complaint.strip().splitlines()[-1:] or [f"exit {process.returncode}"]
-            fail(f"the ingest failed: {last[0]}")
+            fail(f"the ingest failed: {last[0].removeprefix('kvcli: ')}")
     report: dict[str, Any] = json.loads(said)
     return time.perf_counter() - started_s, report
 
