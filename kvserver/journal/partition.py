@@ -8,7 +8,9 @@ guess.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import compress
+from operator import itemgetter
 from typing import Any
 from zlib import crc32
 
@@ -24,12 +26,10 @@ PARTS = PARTITIONS + 1
 _MASK = PARTITIONS - 1
 _KEYED_NAMES = ("set", "del", "exp", "mrg", "app", "ovr")
 _KEYED = frozenset([*_KEYED_NAMES, *(name.encode() for name in _KEYED_NAMES)])
+_MANY = frozenset(["mst", b"mst"])
 _OF_ALL = frozenset(["src", "pat", b"src", b"pat"])
 _SEVERAL = frozenset(["ing", "clr", b"ing", b"clr"])
 _NO_DELTAS = b"\x90"
-
-_EVERY = 255
-"""Stands for an effect that may be of several parts."""
 
 Buckets = list["list[Any] | None"]
 
@@ -39,38 +39,78 @@ def buckets_for(parts: range) -> Buckets:
     return [[] if part in parts else None for part in range(PARTS)]
 
 
-def parts_of(effects: Sequence[Sequence[Any]]) -> bytes:
-    """Return a byte for each effect: its part, or one that `selection` always takes.
+class PartMemory:
+    """Remembers of which part each effect is: one byte an effect, and one a key of ``mst``.
 
-    Raises:
-        RecordError: an effect of an unknown kind.
+    The first pass over a journal finds out; the passes after it pick what they want and hardly
+    look at the others. Every pass must see the same records in the same order.
     """
-    try:
-        return bytes(
-            [
-                crc32(effect[1]) & _MASK if effect[0] in _KEYED else _other_part(effect[0])
-                for effect in effects
-            ]
-        )
-    except TypeError as error:
-        raise RecordError("an effect without a key") from error
+
+    def __init__(self) -> None:
+        self._known = bytearray()
+        self._at = 0
+        self._table = b""
+
+    def rewind(self, parts: range) -> None:
+        """Begin a pass that wants these parts."""
+        self._at = 0
+        table = bytearray(256)
+        table[_EVERY] = 1
+        for part in parts:
+            table[part] = 1
+        self._table = bytes(table)
+
+    def wanted(self, effects: Sequence[Sequence[Any]]) -> Iterable[Sequence[Any]]:
+        """Return the effects of the next record that may be of a wanted part.
+
+        Raises:
+            RecordError: an effect of an unknown kind.
+        """
+        if _MANY.isdisjoint(map(itemgetter(0), effects)):
+            return compress(effects, self._chosen(effects, _part_of))
+        return self._some_of_many(effects)
+
+    def _some_of_many(self, effects: Sequence[Sequence[Any]]) -> Iterator[Sequence[Any]]:
+        for effect in effects:
+            if effect[0] in _MANY:
+                op, keys, values = effect
+                chosen = self._chosen(keys, _part_of_key)
+                some = list(compress(keys, chosen))
+                if some:
+                    yield op, some, list(compress(values, chosen))
+            else:
+                yield from compress((effect,), self._chosen((effect,), _part_of))
+
+    def _chosen(self, what: Sequence[Any], part_of: Callable[[Any], int]) -> bytes:
+        """Return a one or a zero for each of the next effects or keys."""
+        end = self._at + len(what)
+        if end > len(self._known):
+            try:
+                self._known += bytes(map(part_of, what))
+            except TypeError as error:
+                raise RecordError("an effect whose key is none") from error
+        chosen = self._known[self._at : end].translate(self._table)
+        self._at = end
+        return bytes(chosen)
 
 
-def _other_part(op: Any) -> int:
+_EVERY = 255
+"""Stands for an effect that may be of several parts."""
+
+
+def _part_of_key(key: bytes) -> int:
+    return crc32(key) & _MASK
+
+
+def _part_of(effect: Sequence[Any]) -> int:
+    op = effect[0]
+    if op in _KEYED:
+        return crc32(effect[1]) & _MASK
     if op in _SEVERAL:
         return _EVERY
     if op in _OF_ALL:
         return GLOBAL
     raise RecordError(f"unknown effect {op!r}")
-
-
-def selection(parts: range) -> bytes:
-    """Return a table for `bytes.translate`: what `parts_of` gave becomes one where it is wanted."""
-    table = bytearray(256)
-    table[_EVERY] = 1
-    for part in parts:
-        table[part] = 1
-    return bytes(table)
 
 
 def distribute(effects: Iterable[Sequence[Any]], buckets: Buckets) -> None:
@@ -85,13 +125,18 @@ def distribute(effects: Iterable[Sequence[Any]], buckets: Buckets) -> None:
             bucket = buckets[crc32(effect[1]) & _MASK]
             if bucket is not None:
                 bucket.append(effect)
+        elif op in _MANY:
+            for key, value in zip(effect[1], effect[2], strict=True):
+                bucket = buckets[crc32(key) & _MASK]
+                if bucket is not None:
+                    bucket.append(("set", key, value))
         elif op in {"ing", b"ing"}:
             _distribute_ingest(effect, buckets)
         elif op in {"clr", b"clr"}:
             for bucket in buckets:
                 if bucket is not None:
                     bucket.append(effect)
-        elif _other_part(op) == GLOBAL:
+        elif _part_of(effect) == GLOBAL:
             bucket = buckets[GLOBAL]
             if bucket is not None:
                 bucket.append(effect)

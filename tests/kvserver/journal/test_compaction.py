@@ -19,7 +19,7 @@ from kvserver.journal import compaction
 from kvserver.journal.compaction import compact, plan, task_line
 from kvserver.journal.fs import RealFileSystem
 from kvserver.journal.manager import CompactionManager
-from kvserver.journal.partition import PARTS, buckets_for, distribute, parts_of
+from kvserver.journal.partition import PARTS, PartMemory, buckets_for, distribute
 from kvserver.journal.recovery import recover
 from kvserver.journal.service import JournalService
 from kvserver.keyspace import Keyspace
@@ -56,6 +56,13 @@ effects = st.one_of(
         st.integers(0, 5),
         st.lists(st.sampled_from(SUMMARIES), unique=True),
     ),
+    st.builds(
+        lambda ks, v: ["mst", ks, [v + k for k in ks]],
+        st.lists(keys, max_size=4),
+        st.binary(max_size=9),
+    ),
+    st.builds(lambda k, n, v: ["ovr", k, n, v], keys, st.integers(0, 9), st.binary(max_size=9)),
+    st.builds(lambda k, v: ["app", k, v], keys, st.binary(max_size=9)),
     st.just(["clr"]),
 )
 histories = st.lists(st.lists(effects, min_size=1, max_size=4), min_size=1, max_size=25)
@@ -100,8 +107,12 @@ def test_every_part_is_in_exactly_one_pass_and_small_data_in_one() -> None:
 def test_an_effect_that_is_not_known_is_an_error_and_never_dropped() -> None:
     with pytest.raises(RecordError, match="unknown effect"):
         distribute([["xyz", b"a"]], buckets_for(range(PARTS)))
+    memory = PartMemory()
+    memory.rewind(range(PARTS))
     with pytest.raises(RecordError, match="unknown effect"):
-        parts_of([["xyz", b"a"]])
+        list(memory.wanted([["xyz", b"a"]]))
+    with pytest.raises(RecordError, match="key is none"):
+        list(memory.wanted([["set", 7, b"a"]]))
     disk = MemoryDisk()
     journal, _ = recover(disk, lambda _e: None)
     journal.append([["xyz", b"a"]])
