@@ -6,9 +6,13 @@ recipes.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
+
+from parser.errors import ParserError
 
 if TYPE_CHECKING:
     from parser.extract import Engine
@@ -74,13 +78,28 @@ class Recipe:
                 tz=zone_named(self.tz),
                 year_hint_ms=self.year_hint_ms,
             )
-        return engine_for(
+        make = partial(
+            engine_for,
             self.format,
-            expected_bytes=self.expected_bytes,
             multiline=self.multiline,
             tz=zone_named(self.tz),
             year_hint_ms=self.year_hint_ms,
         )
+        try:
+            return make(expected_bytes=self.expected_bytes)
+        except ParserError:
+            raise
+        except Exception as error:
+            if not self.expected_bytes:
+                raise
+            # a compiler that does not work here costs speed, not the log
+            logging.getLogger(__name__).warning(
+                "reading %s slowly, no kernel: %s: %s",
+                self.format.name,
+                type(error).__name__,
+                str(error).partition("\n")[0],
+            )
+            return make(expected_bytes=0)
 
 
 def message_of_format(fmt: Format) -> dict[str, Any]:

@@ -19,6 +19,7 @@ import pytest
 import trio
 import zstandard
 
+import parser.extract
 import parser.producer
 from parser.consumer import Found
 from parser.extract import Engine, RangeSummary
@@ -274,6 +275,21 @@ async def test_a_line_the_parser_fails_on_costs_only_itself(
 
 def _poisoned(recipe: Recipe) -> tuple[Recipe, Engine]:
     return recipe, Poisoned(recipe.engine())
+
+
+def test_a_compiler_that_does_not_work_costs_speed_only(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(*_: Any, expected_bytes: int, **more: Any) -> Engine:
+        if expected_bytes:
+            raise RuntimeError("no compiler\nand more")
+        return make(*_, expected_bytes=expected_bytes, **more)
+
+    make = parser.extract.engine_for
+    monkeypatch.setattr(parser.extract, "engine_for", broken)
+    engine = Recipe(format_named("hdfs"), expected_bytes=1 << 40).engine()
+    assert engine.summarize(b"x\n", source=1, offset=0).unparsed == 1
+    assert "reading hdfs slowly, no kernel: RuntimeError: no compiler" in caplog.text
 
 
 class SlowSink(MemorySink):
