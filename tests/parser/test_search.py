@@ -199,17 +199,13 @@ def test_the_share_of_selected_lines_of_nothing_is_zero() -> None:
 
 
 def test_a_small_block_does_not_decide_how_the_others_are_searched() -> None:
-    matcher = compile_pattern("[0-9]+ WARN")
-    asked: list[int] = []
     block = b"081109 203615 148 INFO nothing here\n" * 1000
-    assert matcher.count(b"1 INFO\n") == 0
-    began = time.process_time()
-    for _ in range(200):
-        asked.append(matcher.count(block))
-    quick = time.process_time() - began
-    regex = compile_pattern("[0-9]+ (WARN)")
-    began = time.process_time()
-    for _ in range(200):
-        asked.append(regex.count(block))
-    assert not any(asked)
-    assert quick < (time.process_time() - began) / 2
+
+    def cost(pattern: str) -> float:
+        matcher = compile_pattern(pattern)
+        assert matcher.count(b"1 INFO\n") == 0
+        began = time.process_time()
+        assert sum(matcher.count(block) for _ in range(200)) == 0
+        return time.process_time() - began
+
+    assert cost("[0-9]+ WARN") < cost("[0-9]+ (WARN)") / 2
