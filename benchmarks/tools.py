@@ -3,11 +3,10 @@
     python benchmarks/tools.py [--lines 2000000] [--keys 1000000] [--write]
 
 Peers are what is installed: grep, zgrep, tail, goaccess. Both sides run as commands from the shell,
-start included, on the same file in the page cache; medians of 3, wall clock and (in brackets) CPU of all
-processes; the answers are compared. FIND
-runs on a real server that holds a million summaries of 18 events; while the index catches up and
-queries run, another client asks PING all the time, and its latencies are shown: they are what FIND
-costs everybody else.
+start included, on the same file in the page cache; medians of 3, wall clock and (in brackets) CPU
+of all processes; the answers are compared. FIND runs on a real server that holds a million
+summaries of 18 events; while the index catches up and queries run, another client asks PING all the
+time, and its latencies are shown: they are what FIND costs everybody else.
 
 What favours us: files in the page cache, a machine with little else to do. What does not: grep is
 one process in C, and the start of Python is in every figure.
