@@ -121,7 +121,15 @@ class Commits(Connections):
         Under ``everysec`` on a slow disk only those wait who wrote; readers are served meanwhile.
         """
         if self.engine.config.fsync == "always":
-            await self.service.commit()
+            try:
+                await self.service.commit()
+            except JournalFailedError as error:  # writers hear of it, readers get nothing of it
+                for connection, sent in self._served:
+                    if not self._wrote(sent):
+                        connection.session.out.clear()
+                self._refuse_writers(str(error))
+                self.send_replies()
+                raise
             return
         kept = []
         for connection, sent in self._served:

@@ -134,11 +134,12 @@ def test_a_failed_fsync_stops_the_server_and_is_never_acknowledged(
     inject = "fdatasync:error=EIO:when=3"  # counted by thread: the start needs fewer in its own
     with traced_server(strace, tmp_path, inject, "--fsync", policy) as (process, port):
         client = Connection(port)
-        acknowledged = 0
+        acknowledged, refused = 0, ""
         with contextlib.suppress(OSError):
             while True:
                 reply = client.ask(b"SET", b"%d" % acknowledged, b"x")
                 if reply != b"OK":
+                    refused = str(reply)
                     break
                 acknowledged += 1
                 time.sleep(0.002)
@@ -150,6 +151,7 @@ def test_a_failed_fsync_stops_the_server_and_is_never_acknowledged(
     assert "Traceback" not in said
     if policy == "always":
         assert acknowledged == 2
+        assert refused.startswith("MISCONF fsync failed: Input/output error")
     assert {b"%d" % n for n in range(acknowledged)} <= keys_in(tmp_path)
 
 
