@@ -252,6 +252,27 @@ BUILTIN: Final[Mapping[str, Format]] = {
             "Failed password for invalid user webmaster from 173.234.31.186 port 38926 ssh2",
         ),
         make_format(
+            "log4j",
+            title="time, level, message, as many programs write it",
+            layouts=[
+                "<time:iso> <level:alpha> [<thread>] <component:word>: <content>",
+                "<time:iso> <level:alpha> [<thread>] <component:word> - <content>",
+                "<time:iso> [<thread>] <level:alpha> <component:word> - <content>",
+                "<time:iso> [<level:alpha>] <component:word>: <content>",
+                "<time:iso> [<level:alpha>] <content>",
+                "<time:iso> <level:alpha>: <content>",
+                "<time:iso> <level:alpha> <component:word>: <content>",
+                "<time:iso> <level:alpha> <content>",
+            ],
+            keys=[
+                "content ~ <ip> -> client_{}",
+                "content ~ blk_<int> -> block_{}",
+                "else component -> component_{}",
+                "else level -> level_{}",
+            ],
+            example="2024-05-01T12:00:00.123Z INFO [main] com.example.Shop - order 17 shipped",
+        ),
+        make_format(
             "syslog5424",
             title="syslog, RFC 5424",
             layouts=[
@@ -350,27 +371,6 @@ BUILTIN: Final[Mapping[str, Format]] = {
             tags=["status", "method"],
             numbers=_STRUCTURED_NUMBERS,
             example='time=2024-05-01T12:00:00Z level=info msg="order shipped" request_id=7f3a',
-        ),
-        make_format(
-            "log4j",
-            title="time, level, message, as many programs write it",
-            layouts=[
-                "<time:iso> <level:alpha> [<thread>] <component:word>: <content>",
-                "<time:iso> <level:alpha> [<thread>] <component:word> - <content>",
-                "<time:iso> [<thread>] <level:alpha> <component:word> - <content>",
-                "<time:iso> [<level:alpha>] <component:word>: <content>",
-                "<time:iso> [<level:alpha>] <content>",
-                "<time:iso> <level:alpha>: <content>",
-                "<time:iso> <level:alpha> <component:word>: <content>",
-                "<time:iso> <level:alpha> <content>",
-            ],
-            keys=[
-                "content ~ <ip> -> client_{}",
-                "content ~ blk_<int> -> block_{}",
-                "else component -> component_{}",
-                "else level -> level_{}",
-            ],
-            example="2024-05-01T12:00:00.123Z INFO [main] com.example.Shop - order 17 shipped",
         ),
         make_format(
             "plain",

@@ -39,6 +39,11 @@ _TRAILING: Final = b" \t\r"
 _NUMBER: Final = re.compile(rb"-?[0-9]{1,18}")
 _NO_VALUE: Final = (b"", b"-")
 _MEMORY: Final = 65_536
+_LEVELS: Final = frozenset(
+    b"trace debug info information notice warn warning err error crit critical fatal alert emerg "
+    b"emergency panic severe failure fine finer finest config verbose audit dpanic wrn inf dbg ftl "
+    b"trc 0 1 2 3 4 5 6 7 10 20 30 40 50 60".split()
+)
 
 
 class Interpreter:
@@ -60,8 +65,9 @@ class Interpreter:
         self._read = _reader(fmt, self.clock)
 
     def fits(self, line: bytes) -> bool:
-        """Whether the line has the form of the format."""
-        return self._read(clean(line, at_start=False)) is not None
+        """Whether the line has the form of the format, and its level is a word for a level."""
+        event = self._read(clean(line, at_start=False))
+        return event is not None and (event.level is None or event.level.lower() in _LEVELS)
 
     def parse_line(self, line: bytes, offset: int = 0) -> Event | None:
         """Read one line (without its line break); None when it does not have the form."""

@@ -2,6 +2,6 @@
 
     formats.Format ─ codegen ─► source ─ loader ─► machine code ─ engine ─► RangeSummary
 
-Import what is needed from the modules: `engine` imports numba, `codegen` and `loader` do not, so that
-it can be found out without numba whether a kernel is there.
+Import what is needed from the modules: `engine` imports numba, `codegen` and `loader` do not, so
+that it can be found out without numba whether a kernel is there.
 """

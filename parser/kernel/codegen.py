@@ -1,9 +1,9 @@
 """Writes the source of a kernel: a function, specialised to a format, that reads lines.
 
 ``run`` walks over windows of text. For each it first makes the bitmaps, then takes line after line:
-trims it, tries the layouts in their order, and counts the event for its kind and its keys. Positions
-are relative to the window. Layouts, rules and events have functions of their own, because compiling
-takes more than proportionally longer for long functions.
+trims it, tries the layouts in their order, and counts the event for its kind and its keys.
+Positions are relative to the window. Layouts, rules and events have functions of their own, because
+compiling takes more than proportionally longer for long functions.
 """
 
 from __future__ import annotations
@@ -50,9 +50,7 @@ def generate(fmt: Format) -> Plan:
         for number, layout in enumerate(fmt.layouts)
     ]
     searches = {
-        number: rules.body(rule)
-        for number, rule in enumerate(fmt.keys)
-        if len(rule.fields) == 1
+        number: rules.body(rule) for number, rule in enumerate(fmt.keys) if len(rule.fields) == 1
     }
     event = _event(fmt, wanted, rules)
     fits = Writer(3)

@@ -25,8 +25,6 @@ from parser.kernel.loader import load
 from parser.kernel.maps import CLEAN
 from parser.kernel.memory import Memory
 from parser.kernel.ops import registered
-from parser.kernel.packing import pack_keys
-from parser.kernel.tables import rebuild
 from parser.patterns import mask, pattern_id
 from parser.summary import Position
 from parser.times import Clock
@@ -56,7 +54,9 @@ class Kernel:
         self._run = load(plan.source)
         self._pack = load(_PACK)
         self._rebuild = load(_REBUILD)
-        self.memory = Memory(maps=plan.maps, memos=plan.memos, fields=plan.fields, numbers=len(fmt.numbers))
+        self.memory = Memory(
+            maps=plan.maps, memos=plan.memos, fields=plan.fields, numbers=len(fmt.numbers)
+        )
         memory = self.memory
         memory[at.JOINS] = int(multiline and fmt.joins)
         memory[at.NUMBER_FIELDS] = len(fmt.numbers)

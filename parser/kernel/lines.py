@@ -1,5 +1,7 @@
 """Parts of lines that take more than a flag: addresses, structured data, times, continuations."""
 
+# ruff: noqa: PLR0917 - compiled functions take positional arguments only
+
 from __future__ import annotations
 
 from parser.kernel.memory import AT_START, CLASS_TABLE, LIMIT_MS, YEAR, ZONE, ZONE_COUNT
@@ -13,7 +15,7 @@ _MAX_MS = 253_402_300_799_999
 
 
 @compiled
-def skip_spaces(text, at, end):
+def skip_spaces(text: int, at: int, end: int) -> int:
     """The first position from `at` that holds no space."""
     while at < end and ld8(text + at) == 32:
         at += 1
@@ -21,7 +23,7 @@ def skip_spaces(text, at, end):
 
 
 @compiled
-def skip_letters(text, at):
+def skip_letters(text: int, at: int) -> int:
     """The first position from `at` that holds no ASCII letter."""
     while 97 <= ld8(text + at) | 32 <= 122:
         at += 1
@@ -29,7 +31,7 @@ def skip_letters(text, at):
 
 
 @compiled
-def is_utc(text, size):
+def is_utc(text: int, size: int) -> bool:
     """Whether the word is UTC, GMT or Z."""
     if size == 1:
         return ld8(text) | 32 == 122
@@ -40,7 +42,7 @@ def is_utc(text, size):
 
 
 @compiled
-def trimmed(text, start, stop):
+def trimmed(text: int, start: int, stop: int) -> int:
     """Where the line ends without the spaces, tabs and carriage returns at its end."""
     while stop > start and ld8(text + stop - 1) in (32, 13, 9):
         stop -= 1
@@ -48,7 +50,7 @@ def trimmed(text, start, stop):
 
 
 @compiled
-def after_mark(a, text, start):
+def after_mark(a: int, text: int, start: int) -> int:
     """Where the text begins, behind a byte order mark if it is the start of the source."""
     if ld64(a + AT_START) != 0 and ld32(text + start) & 0xFFFFFF == 0xBFBBEF:
         return start + 3
@@ -56,7 +58,7 @@ def after_mark(a, text, start):
 
 
 @compiled
-def skip_zeros(text, start, stop):
+def skip_zeros(text: int, start: int, stop: int) -> int:
     """Where the line begins, behind the zeros that a truncated file can leave."""
     while start < stop and ld8(text + start) == 0:
         start += 1
@@ -64,7 +66,7 @@ def skip_zeros(text, start, stop):
 
 
 @compiled
-def find_newline(text, at, end):
+def find_newline(text: int, at: int, end: int) -> int:
     """Where the next line break is."""
     while at < end and ld8(text + at) != 10:
         at += 1
@@ -72,13 +74,13 @@ def find_newline(text, at, end):
 
 
 @compiled
-def valid_value(text, size):
+def valid_value(text: int, size: int) -> bool:
     """Whether a field's text can be a key."""
     return size > 0 and size <= 255 and not (size == 1 and ld8(text) == 45)
 
 
 @compiled
-def scan_ip(a, text, at, end):
+def scan_ip(a: int, text: int, at: int, end: int) -> int:
     """The end of an address that begins at `at`; -1 when there is none."""
     table = ld64(a + CLASS_TABLE)
     if at >= end or not ld8(table + ld8(text + at)) & HEX_OR_COLON:
@@ -122,7 +124,7 @@ def scan_ip(a, text, at, end):
 
 
 @compiled
-def scan_data(text, at, end):
+def scan_data(text: int, at: int, end: int) -> int:
     """The end of structured data (RFC 5424) that begins at `at`; -1 when there is none."""
     if at >= end:
         return -1
@@ -149,7 +151,7 @@ def scan_data(text, at, end):
 
 
 @compiled
-def scan_quoted(text, at, end):
+def scan_quoted(text: int, at: int, end: int) -> int:
     """Where the quotation that begins before `at` ends; -1 when it does not."""
     while at < end:
         byte = ld8(text + at)
@@ -160,7 +162,7 @@ def scan_quoted(text, at, end):
 
 
 @compiled
-def is_continuation(a, text, start, end):
+def is_continuation(a: int, text: int, start: int, end: int) -> bool:
     """Whether a line (not empty, with its spaces at the end) continues the one before."""
     table = ld64(a + CLASS_TABLE)
     byte = ld8(text + start)
@@ -178,15 +180,15 @@ def is_continuation(a, text, start, end):
         )
     if not ld8(table + byte) & LETTER:
         return False
-    if size >= 11 and ld64(text + start) == 0x6220646573756143:  # "Caused b"
-        if ld32(text + start + 7) == 0x203A7962:  # "by: "
-            return True
-    if size >= 12 and ld64(text + start) == 0x7373657270707553:  # "Suppress"
-        if ld32(text + start + 8) == 0x203A6465:  # "ed: "
-            return True
-    if size >= 11 and ld64(text + start) == 0x6361626563617254:  # "Tracebac"
-        if ld32(text + start + 7) == 0x28206B63:  # "ck ("
-            return True
+    head, tail = 0x6220646573756143, 0x203A7962  # "Caused b"   # "by: "
+    if size >= 11 and ld64(text + start) == head and ld32(text + start + 7) == tail:
+        return True
+    head, tail = 0x7373657270707553, 0x203A6465  # "Suppress"   # "ed: "
+    if size >= 12 and ld64(text + start) == head and ld32(text + start + 8) == tail:
+        return True
+    head, tail = 0x6361626563617254, 0x28206B63  # "Tracebac"   # "ck ("
+    if size >= 11 and ld64(text + start) == head and ld32(text + start + 7) == tail:
+        return True
     at = start
     while at < end and ld8(table + ld8(text + at)) & WORD_BYTE:
         at += 1
@@ -206,7 +208,7 @@ def is_continuation(a, text, start, end):
 
 
 @compiled
-def days(year, month, day):
+def days(year: int, month: int, day: int) -> int:
     """Days from 1970-01-01 to a date."""
     shifted = year - (1 if month <= 2 else 0)
     era = shifted // 400
@@ -216,23 +218,23 @@ def days(year, month, day):
 
 
 @compiled
-def is_leap(year):
+def is_leap(year: int) -> bool:
     """Whether the year has a 29th of February."""
     return year % 4 == 0 and (year % 100 != 0 or year % 400 == 0)
 
 
 @compiled
-def is_day(year, month, day):
+def is_day(year: int, month: int, day: int) -> bool:
     """Whether there is such a day; year 0 for one that is left out."""
     if month < 1 or month > 12 or day < 1 or day > 31:
         return False
     if month == 2:
         return day <= 28 or (day == 29 and (year == 0 or is_leap(year)))
-    return day <= 30 or (month != 4 and month != 6 and month != 9 and month != 11)
+    return day <= 30 or month not in (4, 6, 9, 11)
 
 
 @compiled
-def zone_offset(a, local_ms):
+def zone_offset(a: int, local_ms: int) -> int:
     """How far local time is ahead of UTC."""
     since = ld64(a + ZONE)
     count = ld64(a + ZONE_COUNT)
@@ -247,13 +249,13 @@ def zone_offset(a, local_ms):
 
 
 @compiled
-def in_range(moment):
+def in_range(moment: int) -> int:
     """The moment, or the nearest one there is."""
     return max(_MIN_MS, min(moment, _MAX_MS))
 
 
 @compiled
-def yearless(a, month, day, in_day, zoned, offset_ms):
+def yearless(a: int, month: int, day: int, in_day: int, zoned: int, offset_ms: int) -> int:
     """The latest moment of such a date that does not lie too far after the file's time."""
     year = ld64(a + YEAR)
     limit = ld64(a + LIMIT_MS)
@@ -267,7 +269,7 @@ def yearless(a, month, day, in_day, zoned, offset_ms):
 
 
 @compiled
-def month_named(text):
+def month_named(text: int) -> int:
     """The month whose first three letters these are; 0 when it is none."""
     name = (ld8(text) | 32) | (ld8(text + 1) | 32) << 8 | (ld8(text + 2) | 32) << 16
     names = (
@@ -282,7 +284,7 @@ def month_named(text):
 
 
 @compiled
-def two_digits(text):
+def two_digits(text: int) -> int:
     """One or two digits: value * 4 + how many; 0 when there is none."""
     tens = ld8(text) - 48
     if tens < 0 or tens > 9:
@@ -294,7 +296,7 @@ def two_digits(text):
 
 
 @compiled
-def digits_run(text, most):
+def digits_run(text: int, most: int) -> int:
     """How many digits stand here, counted up to `most` + 1."""
     count = 0
     while count <= most and 48 <= ld8(text + count) <= 57:
@@ -303,7 +305,7 @@ def digits_run(text, most):
 
 
 @compiled
-def number(text, count):
+def number(text: int, count: int) -> int:
     """The number that so many digits are."""
     value = 0
     for at in range(count):
@@ -312,7 +314,7 @@ def number(text, count):
 
 
 @compiled
-def milliseconds(text, count):
+def milliseconds(text: int, count: int) -> int:
     """The milliseconds of a fraction of so many digits."""
     value = number(text, min(count, 3))
     for _ in range(count, 3):
@@ -321,7 +323,7 @@ def milliseconds(text, count):
 
 
 @compiled
-def zone_size(text):
+def zone_size(text: int) -> int:
     """How long the zone is that stands here (Z, +hh, +hhmm, +hh:mm); 0 when there is none."""
     sign = ld8(text)
     if sign == 90:
@@ -336,7 +338,7 @@ def zone_size(text):
 
 
 @compiled
-def zone_value(text, size):
+def zone_value(text: int, size: int) -> int:
     """The offset in ms of a zone of that size; a day and more when it cannot be."""
     if size == 1:
         return 0

@@ -2,9 +2,9 @@
 
 The source goes to a file of its own, named by a hash of everything the machine code depends on: the
 source itself, this package's files, numba and Python. numba keeps the machine code beside it and
-checks the processor itself. Files appear whole (written aside, then renamed), and of several processes
-that want the same kernel one compiles while the others wait. Where nothing can be written, the kernel
-is compiled in memory.
+checks the processor itself. Files appear whole (written aside, then renamed), and of several
+processes that want the same kernel one compiles while the others wait. Where nothing can be
+written, the kernel is compiled in memory.
 """
 
 from __future__ import annotations

@@ -59,7 +59,10 @@ WINDOW: Final = 8192
 """Bytes of text whose bitmaps are made at once: they stay in the first cache."""
 
 SCRATCH_BYTES: Final = 1 << 17
-SCRATCH_STRIDE: Final = (2048 // 64 + 2) * 8
+MAP_SPARE: Final = 12
+"""Words of a bitmap that stay free for steps of eight words, and one that stays zero."""
+
+SCRATCH_STRIDE: Final = (2048 // 64 + MAP_SPARE) * 8
 MEMO_BYTES: Final = 128
 NO_TIME_FIRST: Final = 2**63 - 1
 NO_TIME_LAST: Final = -(2**63)
@@ -75,7 +78,8 @@ class Memory:
         self.numbers = numbers
         self.arrays: dict[str, Any] = {}
         self._put("scratch", SCRATCH, SCRATCH_BYTES)
-        self._put("scratch_maps", SCRATCH_MAPS, maps * SCRATCH_STRIDE)
+        self._put("scratch_maps", SCRATCH_MAPS, maps * SCRATCH_STRIDE + 64)
+        self[SCRATCH_MAPS] += 64
         self._put("memo", MEMO, max(memos, 1) * MEMO_BYTES)
         self._put("level_memo", LEVEL_MEMO, 4 * 256)
         self._put("tally", TALLY, 64)
@@ -112,8 +116,9 @@ class Memory:
     def grow_maps(self, window: int) -> None:
         """Make bitmaps of a window of so many bytes possible."""
         # An odd number of cache lines, so that the bitmaps do not fall on each other.
-        stride = ((window // 64 + 2) * 8 + 127) // 128 * 128 + 64
-        self._put("maps", MAPS, self.maps_count * stride)
+        stride = ((window // 64 + MAP_SPARE) * 8 + 127) // 128 * 128 + 64
+        self._put("maps", MAPS, self.maps_count * stride + 64)
+        self[MAPS] += 64  # the word before the first bitmap is zero, too
         self[MAPS_STRIDE] = stride
 
     def grow_keys(self, count: int) -> None:

@@ -4,15 +4,15 @@ Everything is a signed 64-bit integer: an address, a position, a set of 64 flags
 and the shifts wrap around as registers do; ``shr`` shifts zeros in. Loads and stores need no
 alignment.
 
-With numba's JIT off (``NUMBA_DISABLE_JIT=1``) every operation has a plain twin that also refuses any
-address outside of the memory that was registered, so the tests can see a stray access.
+With numba's JIT off (``NUMBA_DISABLE_JIT=1``) every operation has a plain twin that also refuses
+any address outside of the memory that was registered, so the tests can see a stray access.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Final
+from typing import Any, Final, TypeAlias, TypeVar
 
 import numba
 import numpy as np
@@ -24,6 +24,7 @@ __all__ = [
     "JIT",
     "add",
     "bswap",
+    "clz",
     "compiled",
     "ctz",
     "find_code",
@@ -40,10 +41,9 @@ __all__ = [
     "st8",
     "st32",
     "st64",
-    "ult",
 ]
 
-JIT: Final = not numba.config.DISABLE_JIT
+JIT: Final = not numba.config.DISABLE_JIT  # type: ignore[attr-defined]  # numba makes it when imported
 
 Class = Sequence[tuple[int, int]]
 """A class of bytes as ranges, both ends included."""
@@ -52,9 +52,18 @@ _I1, _I8, _I64 = ir.IntType(1), ir.IntType(8), ir.IntType(64)
 _BLOCK: Final = 64
 
 
-def compiled(function: Callable[..., Any]) -> Any:
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+_One: TypeAlias = Callable[[int], int]
+_Two: TypeAlias = Callable[[int, int], int]
+
+
+def compiled(function: _Function) -> _Function:
     """Compile a helper; LLVM decides whether it is inlined."""
-    return numba.njit(nogil=True, error_model="numpy", no_cfunc_wrapper=True)(function)
+    jit: Any = numba.njit
+    compile_it: Callable[[_Function], _Function] = jit(
+        nogil=True, error_model="numpy", no_cfunc_wrapper=True
+    )
+    return compile_it(function)
 
 
 # ------------------------------------------------------------------------------ memory, plain twin
@@ -118,6 +127,10 @@ def _plain_ctz(value: int) -> int:
     return 64 if value == 0 else (value & -value).bit_length() - 1
 
 
+def _plain_clz(value: int) -> int:
+    return 64 - (value & _MASK).bit_length()
+
+
 # ---------------------------------------------------------------------------------- as LLVM code
 
 
@@ -154,7 +167,7 @@ def _store(bits: int) -> Any:
     return store
 
 
-def _pair(build: Callable[[Any, Any, Any], Any], result: Any = types.int64) -> Any:
+def _pair(build: Callable[[Any, Any, Any], Any]) -> Any:
     """An operation of two integers."""
 
     @intrinsic
@@ -162,7 +175,7 @@ def _pair(build: Callable[[Any, Any, Any], Any], result: Any = types.int64) -> A
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:  # noqa: ARG001
             return build(builder, args[0], args[1])
 
-        return result(types.int64, types.int64), codegen
+        return types.int64(types.int64, types.int64), codegen
 
     return operation
 
@@ -213,52 +226,40 @@ def _find_code() -> Any:
     return _pair(build)
 
 
-if JIT:
-    ld8, ld16, ld32, ld64 = _load(8), _load(16), _load(32), _load(64)
-    st8, st32, st64 = _store(8), _store(32), _store(64)
-    add = _pair(lambda b, x, y: b.add(x, y))
-    mul = _pair(lambda b, x, y: b.mul(x, y))
-    shl = _pair(lambda b, x, y: b.shl(x, y))
-    shr = _pair(lambda b, x, y: b.lshr(x, y))
-    ult = _pair(lambda b, x, y: b.zext(b.icmp_unsigned("<", x, y), _I64))
-    ctz = _single(lambda b, x: b.cttz(x, ir.Constant(_I1, 0)))
-    bswap = _single(lambda b, x: b.bswap(x))
-    find_code = _find_code()
-    prefetch = _prefetch()
-else:
-    ld8, ld16, ld32, ld64 = (_plain_load(size) for size in (1, 2, 4, 8))
-    st8, st32, st64 = (_plain_store(size) for size in (1, 4, 8))
+def _plain_prefetch(address: int) -> None:
+    """Nothing is slow enough here to be fetched early."""
 
-    def add(x: int, y: int) -> int:
-        """The sum, wrapped around."""
-        return _signed(x + y)
 
-    def mul(x: int, y: int) -> int:
-        """The product, wrapped around."""
-        return _signed(x * y)
+def _plain_shl(x: int, y: int) -> int:
+    assert 0 <= y < 64
+    return _signed(x << y)
 
-    def shl(x: int, y: int) -> int:
-        """Shift towards later bytes."""
-        assert 0 <= y < 64
-        return _signed(x << y)
 
-    def shr(x: int, y: int) -> int:
-        """Shift towards earlier bytes, zeros in."""
-        assert 0 <= y < 64
-        return _signed((x & _MASK) >> y)
+def _plain_shr(x: int, y: int) -> int:
+    assert 0 <= y < 64
+    return _signed((x & _MASK) >> y)
 
-    def ult(x: int, y: int) -> int:
-        """1 when x is less than y, both without sign."""
-        return int((x & _MASK) < (y & _MASK))
 
-    def bswap(x: int) -> int:
-        """The bytes in the other order."""
-        return int.from_bytes((x & _MASK).to_bytes(8, "little"), "big", signed=True)
+def _plain_bswap(x: int) -> int:
+    return int.from_bytes((x & _MASK).to_bytes(8, "little"), "big", signed=True)
 
-    def prefetch(address: int) -> None:
-        """Say that an address is needed soon."""
 
-    ctz, find_code = _plain_ctz, _plain_find_code
+ld8: _One = _load(8) if JIT else _plain_load(1)
+ld16: _One = _load(16) if JIT else _plain_load(2)
+ld32: _One = _load(32) if JIT else _plain_load(4)
+ld64: _One = _load(64) if JIT else _plain_load(8)
+st8: Callable[[int, int], None] = _store(8) if JIT else _plain_store(1)
+st32: Callable[[int, int], None] = _store(32) if JIT else _plain_store(4)
+st64: Callable[[int, int], None] = _store(64) if JIT else _plain_store(8)
+add: _Two = _pair(lambda b, x, y: b.add(x, y)) if JIT else lambda x, y: _signed(x + y)
+mul: _Two = _pair(lambda b, x, y: b.mul(x, y)) if JIT else lambda x, y: _signed(x * y)
+shl: _Two = _pair(lambda b, x, y: b.shl(x, y)) if JIT else _plain_shl
+shr: _Two = _pair(lambda b, x, y: b.lshr(x, y)) if JIT else _plain_shr
+clz: _One = _single(lambda b, x: b.ctlz(x, ir.Constant(_I1, 0))) if JIT else _plain_clz
+ctz: _One = _single(lambda b, x: b.cttz(x, ir.Constant(_I1, 0))) if JIT else _plain_ctz
+bswap: _One = _single(lambda b, x: b.bswap(x)) if JIT else _plain_bswap
+find_code: _Two = _find_code() if JIT else _plain_find_code
+prefetch: Callable[[int], None] = _prefetch() if JIT else _plain_prefetch
 
 
 # ------------------------------------------------------------------------------------- bitmaps

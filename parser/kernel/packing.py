@@ -4,6 +4,8 @@ A delta has the form of parser/summary.py. Sizes are bounded before each key is 
 output stops between two keys.
 """
 
+# ruff: noqa: PLR0917 - compiled functions take positional arguments only
+
 from __future__ import annotations
 
 from parser.kernel.memory import (
@@ -45,7 +47,7 @@ _LONGEST_WORD = 255 + 5
 
 
 @compiled
-def _unsigned(out, value):
+def _unsigned(out: int, value: int) -> int:
     """Write an unsigned integer of 64 bits; return where it ends."""
     if shr(value, 7) == 0:
         st8(out, value)
@@ -69,7 +71,7 @@ def _unsigned(out, value):
 
 
 @compiled
-def _signed(out, value):
+def _signed(out: int, value: int) -> int:
     if value >= 0:
         return _unsigned(out, value)
     if value >= -32:
@@ -81,7 +83,7 @@ def _signed(out, value):
 
 
 @compiled
-def _header(out, small, wide, count):
+def _header(out: int, small: int, wide: int, count: int) -> int:
     """Write the header of a map: 0x80 and 0xDE."""
     if count < 16:
         st8(out, small | count)
@@ -97,7 +99,7 @@ def _header(out, small, wide, count):
 
 
 @compiled
-def _text(out, text, size):
+def _text(out: int, text: int, size: int) -> int:
     if size < 32:
         st8(out, 0xA0 | size)
         out += 1
@@ -110,7 +112,7 @@ def _text(out, text, size):
 
 
 @compiled
-def _position(out, a, moment, offset):
+def _position(out: int, a: int, moment: int, offset: int) -> int:
     st8(out, 0x93)
     if moment == _NO_TIME:
         st8(out + 1, 0xC0)
@@ -122,7 +124,7 @@ def _position(out, a, moment, offset):
 
 
 @compiled
-def _kinds_of(a, key, into):
+def _kinds_of(a: int, key: int, into: int) -> int:
     """Write a key's kinds with their counts as words (kind u32, count u32); return how many."""
     count = 0
     while count < INLINE_KINDS:
@@ -141,7 +143,7 @@ def _kinds_of(a, key, into):
 
 
 @compiled
-def _sum_by(a, count, field, tally, sums, names):
+def _sum_by(a: int, count: int, field: int, tally: int, sums: int, names: int) -> int:
     """Sum the counts by level, tag or pattern; list the names; return how many there are.
 
     `field` is where a kind's record has the name, a number that is not 0. `sums` is all zeros
@@ -163,7 +165,7 @@ def _sum_by(a, count, field, tally, sums, names):
 
 
 @compiled
-def _word_counts(out, a, used, sums, names):
+def _word_counts(out: int, a: int, used: int, sums: int, names: int) -> int:
     """Write a map of words to their sums."""
     out = _header(out, 0x80, 0xDE, used)
     words, arena = ld64(a + WORDS), ld64(a + WORD_ARENA)
@@ -177,7 +179,7 @@ def _word_counts(out, a, used, sums, names):
 
 
 @compiled
-def _pattern_counts(out, a, used, sums, names):
+def _pattern_counts(out: int, a: int, used: int, sums: int, names: int) -> int:
     """Write a map of pattern ids to their sums."""
     out = _header(out, 0x80, 0xDE, used)
     ids = ld64(a + PATTERN_IDS)
@@ -190,7 +192,7 @@ def _pattern_counts(out, a, used, sums, names):
 
 
 @compiled
-def _tags(out, a, count, tally, sums, names):
+def _tags(out: int, a: int, count: int, tally: int, sums: int, names: int) -> tuple[int, int]:
     """Write the map of tags, if there are any; return (where it ends, how many fields)."""
     start = out
     written = 0
@@ -207,7 +209,7 @@ def _tags(out, a, count, tally, sums, names):
 
 
 @compiled
-def _numbers(out, a, index):
+def _numbers(out: int, a: int, index: int) -> tuple[int, int]:
     """Write the map of numbers, if there are any; return (where it ends, how many fields)."""
     fields = ld64(a + NUMBER_FIELDS)
     held = ld64(a + NUMBERS) + index * fields * 32
@@ -230,7 +232,7 @@ def _numbers(out, a, index):
 
 
 @compiled
-def _delta(out, a, key, index, tally, sums, names):
+def _delta(out: int, a: int, key: int, index: int, tally: int, sums: int, names: int) -> int:
     """Write one packed summary; return where it ends."""
     count = _kinds_of(a, key, tally)
     start = out
@@ -256,7 +258,7 @@ def _delta(out, a, key, index, tally, sums, names):
 
 
 @compiled
-def pack_keys(a):
+def pack_keys(a: int) -> int:
     """Write all keys from the one that was not yet written."""
     out, limit = ld64(a + OUT), ld64(a + OUT_MAX)
     used = ld64(a + OUT_USED)

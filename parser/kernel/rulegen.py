@@ -67,13 +67,11 @@ class RuleWriter:
                 (name,) = names
                 out(f"found += rule{number}(a, text, maps, stride, s_{name}, e_{name})")
             else:
-                self._together(number, rule, names, out)
+                self._together(rule, names, out)
 
-    def _together(self, number: int, rule: KeyRule, names: list[str], out: Writer) -> None:
+    def _together(self, rule: KeyRule, names: list[str], out: Writer) -> None:
         """A key of several fields: put together, then taken for one field."""
-        valid = " and ".join(
-            f"valid_value(text + s_{name}, e_{name} - s_{name})" for name in names
-        )
+        valid = " and ".join(f"valid_value(text + s_{name}, e_{name} - s_{name})" for name in names)
         with out.block(f"if {valid}:"):
             out("w = ld64(a + SCRATCH)", "size = 0")
             for at, name in enumerate(names):

@@ -1,8 +1,13 @@
-"""Everything a generated kernel calls, under one roof: it does ``from … import *``."""
+"""Everything a generated kernel calls, under one roof: it does ``from … import *``.
+
+So what is imported here and not used here is used there.
+"""
 
 from __future__ import annotations
 
-from parser.extract import MAX_LINE_BYTES
+from typing import Final
+
+from parser.extract import MAX_LINE_BYTES  # noqa: F401
 from parser.kernel import memory as _memory
 from parser.kernel.lines import *  # noqa: F403
 from parser.kernel.memory import *  # noqa: F403
@@ -10,13 +15,14 @@ from parser.kernel.ops import *  # noqa: F403
 from parser.kernel.packing import *  # noqa: F403
 from parser.kernel.scan import *  # noqa: F403
 from parser.kernel.tables import *  # noqa: F403
-from parser.patterns import MAX_MESSAGE_BYTES
+from parser.patterns import MAX_MESSAGE_BYTES  # noqa: F401
 
+# The names of header words and statuses, which are too many to list twice.
 globals().update({name: value for name, value in vars(_memory).items() if name.isupper()})
-NO_TIME = -(2**63)
+NO_TIME: Final = -(2**63)
 
 
 @compiled  # noqa: F405
-def window_of(stride):
+def window_of(stride: int) -> int:
     """How many bytes of text bitmaps of that size cover."""
-    return ((stride >> 3) - 2) << 6
+    return ((stride >> 3) - _memory.MAP_SPARE) << 6

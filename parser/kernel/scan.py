@@ -5,7 +5,8 @@
 
 from __future__ import annotations
 
-from parser.kernel.ops import add, compiled, ctz, ld8, ld64, mul, shl, shr, st64, ult
+from parser.kernel.ops import add, clz, compiled, ctz, ld8, ld64, mul, shl, shr, st64
+from parser.kernel.vectors import LANES, join_words, pair_words, token_words
 
 # Bitmaps by number: three that are computed, then the classes of parser/patterns.py.
 TOKEN, DIGITS_MASKED, MASKED, WORD, DOT, DIGIT, JOIN, HEX_LETTER, COLON, NEWLINE = range(10)
@@ -16,7 +17,7 @@ _VALUE = 0x1B873593CC9E2D51
 
 
 @compiled
-def next_set(bitmap, at, end):
+def next_set(bitmap: int, at: int, end: int) -> int:
     """The first position from `at` whose flag is set; `end` or more when there is none."""
     limb = at >> 6
     flags = shr(ld64(bitmap + (limb << 3)), at & 63)
@@ -32,7 +33,7 @@ def next_set(bitmap, at, end):
 
 
 @compiled
-def next_clear(bitmap, at, end):
+def next_clear(bitmap: int, at: int, end: int) -> int:
     """The first position from `at` whose flag is not set; at most `end`."""
     limb = at >> 6
     flags = shr(~ld64(bitmap + (limb << 3)), at & 63)
@@ -48,7 +49,7 @@ def next_clear(bitmap, at, end):
 
 
 @compiled
-def start_flags(first, inside, into, blocks):
+def start_flags(first: int, inside: int, into: int, blocks: int) -> None:
     """Flags of `first` where the byte before is not `inside`."""
     before = 0
     for at in range(blocks):
@@ -59,96 +60,50 @@ def start_flags(first, inside, into, blocks):
 
 
 @compiled
-def mask_blocks(maps, stride, blocks):
+def mask_blocks(maps: int, stride: int, blocks: int) -> None:
     """Make the bitmap MASKED from the classes. Text before and behind counts as delimiters."""
-    token, first, masked = maps, maps + stride, maps + 2 * stride
+    token, value, masked = maps, maps + stride, maps + 2 * stride
     word, dot, digit = maps + 3 * stride, maps + 4 * stride, maps + 5 * stride
-    joins, letters, colons = maps + 6 * stride, maps + 7 * stride, maps + 8 * stride
-    over = blocks << 3
-    st64(token + over, 0)
-    st64(first + over, 0)
-    st64(word + over, 0)
-    st64(joins + over, 0)
-    st64(letters + over, 0)
-    st64(colons + over, 0)
-    # Tokens, and in each the part from its first digit on: the sum carries to the token's end.
-    words_before = 0
-    carry = 0
-    for at in range(blocks):
+    join, letter, colon = maps + 6 * stride, maps + 7 * stride, maps + 8 * stride
+    whole = (blocks + LANES - 1) // LANES * LANES
+    for at in range(blocks, whole + 1):
         place = at << 3
-        words = ld64(word + place)
-        dots = ld64(dot + place)
-        digits = ld64(digit + place)
-        behind = shl(words, 1) | words_before
-        ahead = shr(words, 1) | shl(ld64(word + place + 8), 63)
-        tokens = words | (dots & behind & ahead)
-        words_before = shr(words, 63)
-        total = add(tokens, digits)
-        carried = ult(total, tokens)
-        after = add(total, carry)
-        carry = carried | ult(after, total)
-        st64(token + place, tokens)
-        st64(first + place, tokens & (~after | digits))
-    # The part before the first digit: fill towards the token's start.
-    filled_next = 0
-    for back in range(blocks):
-        place = (blocks - 1 - back) << 3
+        st64(word + place, 0)
+        st64(dot + place, 0)
+        st64(digit + place, 0)
+        st64(join + place, 0)
+        st64(letter + place, 0)
+        st64(colon + place, 0)
+    st64(token + (whole << 3), 0)
+    st64(value + (whole << 3), 0)
+    for at in range(0, whole, LANES):
+        place = at << 3
+        token_words(word + place, dot + place, digit + place, token + place, value + place)
+    # Tokens that go on in the next word: masked in one of them is masked in both.
+    tokens, values = ld64(token), ld64(value)
+    for at in range(1, blocks):
+        place = at << 3
+        spans = shr(tokens & values, 63)
         tokens = ld64(token + place)
-        filled = ld64(first + place)
-        filled |= shl(filled_next, 63) & tokens
-        reach = tokens
-        filled |= reach & shr(filled, 1)
-        reach &= shr(reach, 1)
-        filled |= reach & shr(filled, 2)
-        reach &= shr(reach, 2)
-        filled |= reach & shr(filled, 4)
-        reach &= shr(reach, 4)
-        filled |= reach & shr(filled, 8)
-        reach &= shr(reach, 8)
-        filled |= reach & shr(filled, 16)
-        reach &= shr(reach, 16)
-        filled |= reach & shr(filled, 32)
-        filled_next = filled & 1
-        colon = ld64(colons + place)
-        colon_ahead = shr(colon, 2) | shl(ld64(colons + place + 8), 62)
-        letter = ld64(letters + place)
-        pairs = letter & tokens & (shr(letter, 1) | shl(ld64(letters + place + 8), 63))
-        if pairs != 0:
-            tokens_before, colon_before = 0, 0
-            if place != 0:
-                tokens_before = shr(ld64(token + place - 8), 63)
-                colon_before = shr(ld64(colons + place - 8), 63)
-            pairs &= ~(shl(tokens, 1) | tokens_before)
-            pairs &= ~(shr(tokens, 2) | shl(ld64(token + place + 8), 62))
-            pairs &= colon_ahead | shl(colon, 1) | colon_before
-            st64(first + place + 8, ld64(first + place + 8) | shr(pairs, 63))
-            filled |= pairs | shl(pairs, 1)
-        st64(first + place, filled)
-    # Joins.
-    value_before = 0
-    two_before = 0
-    for at in range(blocks):
+        values = ld64(value + place) | (tokens & ~add(tokens, 1) & -spans)
+        st64(value + place, values)
+    for back in range(1, blocks):
+        place = (blocks - 1 - back) << 3
+        spans = tokens & values & 1
+        tokens = ld64(token + place)
+        highest = -1 if tokens == -1 else ~shr(-1, clz(~tokens))
+        values = ld64(value + place) | (highest & -spans)
+        st64(value + place, values)
+    for at in range(0, whole, LANES):
         place = at << 3
-        value = ld64(first + place)
-        join = ld64(joins + place) & ~ld64(token + place)
-        result = value | two_before
-        two_before = 0
-        if join != 0:
-            value_after = ld64(first + place + 8)
-            behind = shl(value, 1) | value_before
-            ahead = shr(value, 1) | shl(value_after, 63)
-            ahead_two = shr(value, 2) | shl(value_after, 62)
-            join_after = ld64(joins + place + 8) & ~ld64(token + place + 8)
-            one = join & behind & ahead
-            two = join & (shr(join, 1) | shl(join_after, 63)) & behind & ahead_two
-            result |= one | two | shl(two, 1)
-            two_before = shr(two, 63)
-        value_before = shr(value, 63)
-        st64(masked + place, result)
+        pair_words(token + place, value + place, letter + place, colon + place, value + place)
+    for at in range(0, whole, LANES):
+        place = at << 3
+        join_words(token + place, value + place, join + place, masked + place)
 
 
 @compiled
-def hash_masked(text, masked, start, end):
+def hash_masked(text: int, masked: int, start: int, end: int) -> int:
     """A hash of the message's pattern: equal for equal patterns."""
     result = _SEED
     at = start
@@ -156,23 +111,27 @@ def hash_masked(text, masked, start, end):
         stop = min(next_set(masked, at, end), end)
         size = stop - at
         place = text + at
-        while size > 8:
+        left = size
+        while left > 16:
             result = mul(result ^ ld64(place), _MULTIPLY)
             result ^= shr(result, 29)
             place += 8
-            size -= 8
-        if size > 0:
-            result = mul(result ^ (ld64(place) & shr(-1, 64 - (size << 3))), _MULTIPLY)
-            result ^= shr(result, 32)
-        result = mul(result + (stop - at), _VALUE)
+            left -= 8
+        # Up to sixteen bytes without a branch, because the length of the next text is unknown.
+        head = -1 if left >= 8 else ~shl(-1, left << 3)
+        rest = left - 8
+        tail = 0 if rest <= 0 else (-1 if rest >= 8 else ~shl(-1, rest << 3))
+        result = mul(result ^ (ld64(place) & head), _MULTIPLY)
         result ^= shr(result, 29)
+        result = mul((result ^ (ld64(place + 8) & tail)) + mul(size, _VALUE), _MULTIPLY)
+        result ^= shr(result, 32)
         if stop >= end:
             return result
         at = next_clear(masked, stop, end)
 
 
 @compiled
-def hash_bytes(text, size, seed):
+def hash_bytes(text: int, size: int, seed: int) -> int:
     """A hash of at least one byte."""
     result = mul(seed + size, _VALUE)
     while size > 8:
@@ -187,7 +146,7 @@ def hash_bytes(text, size, seed):
 
 
 @compiled
-def same_bytes(a, b, size):
+def same_bytes(a: int, b: int, size: int) -> bool:
     """Whether so many bytes (at least one) are the same."""
     while size > 8:
         if ld64(a) != ld64(b):
@@ -199,7 +158,7 @@ def same_bytes(a, b, size):
 
 
 @compiled
-def copy_bytes(into, source, size):
+def copy_bytes(into: int, source: int, size: int) -> None:
     """Copy; writes up to seven bytes more."""
     at = 0
     while at < size:
@@ -208,6 +167,6 @@ def copy_bytes(into, source, size):
 
 
 @compiled
-def in_class(table, text):
+def in_class(table: int, text: int) -> bool:
     """Whether the byte is in the class of a table of 256 bytes."""
     return ld8(table + ld8(text)) != 0

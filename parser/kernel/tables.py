@@ -1,5 +1,7 @@
 """The tables of a kernel: words, kinds and keys, found by hash and told apart by their bytes."""
 
+# ruff: noqa: PLR0917 - compiled functions take positional arguments only
+
 from __future__ import annotations
 
 from parser.kernel.memory import (
@@ -84,7 +86,7 @@ _ALL_KINDS = (1 << INLINE_KINDS) - 1
 
 
 @compiled
-def intern_word(a, text, size):
+def intern_word(a: int, text: int, size: int) -> int:
     """The number of a level or a tag, from 1; 0 for none and for one that is too long."""
     if size <= 0 or size > 255:
         return 0
@@ -118,7 +120,7 @@ def intern_word(a, text, size):
 
 
 @compiled
-def known_word(a, memo, text, size, there):
+def known_word(a: int, memo: int, text: int, size: int, there: int) -> int:
     """The number of a level or tag; short words that were just there are known at once."""
     if there < 0 or size <= 0:
         return 0
@@ -135,7 +137,7 @@ def known_word(a, memo, text, size, there):
 
 
 @compiled
-def find_kind(a, pattern, level, tag0, tag1, tag2):
+def find_kind(a: int, pattern: int, level: int, tag0: int, tag1: int, tag2: int) -> int:
     """The number of a kind, from 1; made when it is new."""
     head, tail = level | shl(tag0, 32), tag1 | shl(tag2, 32)
     code = mul(pattern ^ mul(head, _MIX) ^ mul(tail, -_MIX), _MIX)
@@ -165,7 +167,9 @@ def find_kind(a, pattern, level, tag0, tag1, tag2):
 
 
 @compiled
-def count_kind(a, number, first, last, offset, example, example_size):
+def count_kind(
+    a: int, number: int, first: int, last: int, offset: int, example: int, example_size: int
+) -> None:
     """Count a matched event for its kind."""
     kind = ld64(a + KINDS) + (number - 1) * KIND_BYTES
     count = ld32(kind + 48)
@@ -184,7 +188,7 @@ def count_kind(a, number, first, last, offset, example, example_size):
 
 
 @compiled
-def begin_event(a, number, kind, offset):
+def begin_event(a: int, number: int, kind: int, offset: int) -> None:
     """Make an event the current one."""
     moment = ld64(a + MOMENT)
     st64(a + EVENT, number)
@@ -195,7 +199,7 @@ def begin_event(a, number, kind, offset):
 
 
 @compiled
-def count_event(a):
+def count_event(a: int) -> None:
     """Count the current event for its kind; it has a key."""
     first, last = ld64(a + EVENT_FIRST), ld64(a + EVENT_LAST)
     example, size = ld64(a + EVENT_EXAMPLE), ld64(a + EVENT_EXAMPLE_SIZE)
@@ -203,7 +207,7 @@ def count_event(a):
 
 
 @compiled
-def reject(a, offset, size):
+def reject(a: int, offset: int, size: int) -> None:
     """Remember a line that could not be read, if there is room."""
     count = ld64(a + REJECTED)
     if count < ld64(a + REJECTED_MAX):
@@ -214,7 +218,9 @@ def reject(a, offset, size):
 
 
 @compiled
-def room_for(a, size, keys, lines, words, slices, middles):
+def room_for(
+    a: int, size: int, keys: int, lines: int, words: int, slices: int, middles: int
+) -> int:
     """Whether everything that a window could add fits; otherwise which table to grow.
 
     A window of `size` bytes has at most so many keys and lines; a line has `words` levels and
@@ -236,7 +242,7 @@ def room_for(a, size, keys, lines, words, slices, middles):
 
 
 @compiled
-def add_key(a, text, size, group):
+def add_key(a: int, text: int, size: int, group: int) -> int:
     """Count the current event for a key, once. The key's index + 1 when it was not yet counted."""
     code = hash_bytes(text, size, group)
     slots, mask = ld64(a + SLOTS), ld64(a + SLOT_MASK)
@@ -274,7 +280,7 @@ def add_key(a, text, size, group):
 
 
 @compiled
-def _same_value(a, key, text, size):
+def _same_value(a: int, key: int, text: int, size: int) -> bool:
     if size <= 8:
         return (ld64(key + 40) ^ ld64(text)) & shr(-1, 64 - (size << 3)) == 0
     if ld64(key + 40) != ld64(text):
@@ -285,7 +291,7 @@ def _same_value(a, key, text, size):
 
 
 @compiled
-def _new_key(a, text, size, shape):
+def _new_key(a: int, text: int, size: int, shape: int) -> int:
     index = ld64(a + KEY_COUNT)
     used = ld64(a + ARENA_USED)
     key = ld64(a + KEYS) + index * KEY_BYTES
@@ -316,21 +322,21 @@ def _new_key(a, text, size, shape):
 
 
 @compiled
-def _add_kind(a, key, index, kind):
+def _add_kind(a: int, key: int, index: int, kind: int) -> None:
     codes = key + 64
-    found = find_code(codes, kind) & _ALL_KINDS
+    held = find_code(codes, kind) & _ALL_KINDS
+    free = find_code(codes, 0) & _ALL_KINDS
+    found = held if held != 0 else free  # whether it is new is hard to foresee: no branch
     if found == 0:
-        found = find_code(codes, 0) & _ALL_KINDS
-        if found == 0:
-            _add_pair(a, key, index, kind)
-            return
-        st32(codes + (ctz(found) << 2), kind)
-    place = key + 96 + (ctz(found) << 2)
-    st32(place, ld32(place) + 1)
+        _add_pair(a, key, index, kind)
+        return
+    place = codes + (ctz(found) << 2)
+    st32(place, kind)
+    st32(place + 32, ld32(place + 32) + 1)
 
 
 @compiled
-def pair_slot(a, name):
+def pair_slot(a: int, name: int) -> int:
     """Where a pair (kind and key as one word) is in the slots, or would be."""
     mask = ld64(a + PAIR_MASK)
     slots, pairs = ld64(a + PAIR_SLOTS), ld64(a + PAIRS)
@@ -344,7 +350,7 @@ def pair_slot(a, name):
 
 
 @compiled
-def _add_pair(a, key, index, kind):
+def _add_pair(a: int, key: int, index: int, kind: int) -> None:
     name = kind | shl(index, 32)
     place = pair_slot(a, name)
     number = ld32(place)
@@ -361,7 +367,7 @@ def _add_pair(a, key, index, kind):
 
 
 @compiled
-def add_numbers(a, index):
+def add_numbers(a: int, index: int) -> None:
     """Add the current event's numbers to a key."""
     fields = ld64(a + NUMBER_FIELDS)
     held = ld64(a + NUMBERS) + index * fields * 32
@@ -385,7 +391,7 @@ def add_numbers(a, index):
 
 
 @compiled
-def set_number(a, at, text, size):
+def set_number(a: int, at: int, text: int, size: int) -> None:
     """Read a number field of the current event: at most eighteen digits, or it is none."""
     there = ld64(a + NUMBER_SET) & ~shl(1, at)
     st64(a + NUMBER_SET, there)
@@ -409,7 +415,7 @@ def set_number(a, at, text, size):
 
 
 @compiled
-def rebuild(a):
+def rebuild(a: int) -> int:
     """Fill the empty slots of grown tables from the records."""
     slots, mask = ld64(a + WORD_SLOTS), ld64(a + WORD_MASK)
     for number in range(ld64(a + WORD_COUNT)):

@@ -1,8 +1,8 @@
 """Writes the code that reads a line's time.
 
-Lines that follow each other mostly have the same second, so a time's bytes are compared with those of
-the last line first, together with the one byte behind them: what was read from the same bytes is the
-same. A fraction, and a zone behind it, are read from every line.
+Lines that follow each other mostly have the same second, so a time's bytes are compared with those
+of the last line first, together with the one byte behind them: what was read from the same bytes is
+the same. A fraction, and a zone behind it, are read from every line.
 """
 
 from __future__ import annotations

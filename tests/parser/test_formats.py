@@ -72,18 +72,17 @@ def test_real_logs_are_recognised_and_read_without_a_line_left_over(path: str, n
         ),
         (
             "syslog5424",
-            b'<165>1 2003-10-11T22:14:15.003Z host evntslog - ID47 [ex@1 a="b]\\"" c="d"][x] An event',
+            b'<165>1 2003-10-11T22:14:15.003Z host evntslog - ID47 [e@1 a="]\\""][x] An event',
             "2003-10-11T22:14:15.003Z",
             None,
             [b"process_host_evntslog"],
         ),
         (
             "apache-error",
-            b"[Wed Oct 11 14:32:52.123456 2017] [core:error] [pid 35708:tid 4328636416] "
-            b"[client 72.15.99.187:45321] AH00124: Request exceeded",
+            b"[Wed Oct 11 14:32:52.123456 2017] [core:error] [pid 3:tid] [client 72.15.99.18:4] x",
             "2017-10-11T14:32:52.123Z",
             b"error",
-            [b"client_72.15.99.187"],
+            [b"client_72.15.99.18"],
         ),
         (
             "combined",
@@ -101,7 +100,7 @@ def test_real_logs_are_recognised_and_read_without_a_line_left_over(path: str, n
         ),
         (
             "json",
-            b'{"ts": 1714564800.5, "severity": "WARN", "msg": "caf\xc3\xa9", "trace": {"id": "ab"}}',
+            b'{"ts": 1714564800.5, "severity": "WARN", "msg": "\xc3\xa9", "trace": {"id": "ab"}}',
             "2024-05-01T12:00:00.500Z",
             b"WARN",
             [b"trace_ab"],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime
+from itertools import pairwise
 
 import msgpack
 import pytest
@@ -153,7 +154,7 @@ def test_any_ranges_that_begin_with_events_add_up_to_the_whole(
     bounds = sorted(cuts)
     total: dict[bytes, Summary] = {}
     counted = [0, 0, 0, 0, 0]
-    for start, end in zip(bounds, bounds[1:], strict=False):
+    for start, end in pairwise(bounds):
         offset = len(b"".join(lines[:start]))
         part = summarize(b"".join(lines[start:end]), SERVICE, multiline=True, offset=offset)
         counted = [a + b for a, b in zip(counted, books(part), strict=True)]

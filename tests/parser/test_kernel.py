@@ -1,8 +1,8 @@
 """The compiled kernel and the interpreter give the same results, bit for bit.
 
-Compiling takes seconds a format, so by default only two formats run as machine code; all formats run
-as the plain functions the kernel is generated as, in a process without the JIT, where every access
-to memory is checked.
+Compiling takes seconds a format, so by default only two formats run as machine code; all formats
+run as the plain functions the kernel is generated as, in a process without the JIT, where every
+access to memory is checked.
 """
 
 from __future__ import annotations
@@ -181,7 +181,7 @@ def test_equal_when_every_table_has_to_grow() -> None:
     interpreter, kernel = engines("hdfs", multiline=False)
     count = 60_000 if JIT else 40
     line = b"081109 203615 148 L%d dfs.X: block blk_%d of blk_%d x%s y\n"
-    text = b"".join(line % (n % 20_000, n, n % 3, hex(n % 9000)[2:].encode()) for n in range(count))
+    text = b"".join(line % (n % 20_000, n, n % 3, f"{n % 9000:x}".encode()) for n in range(count))
     letters = bytes.maketrans(b"0123456789", b"ghijklmnop")
     head, tail = text[: len(text) // 2], text[len(text) // 2 :]
     text = head + tail.replace(b" x", b" z").replace(b"dfs.X", b"dfs.Y")
