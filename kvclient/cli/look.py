@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 __all__ = ["find", "top"]
 
+FIRST_FIND_S: Final = 600.0
+"""The first FIND reads every summary: ten seconds for a million of them, more on a busy machine."""
 PAGE_KEYS: Final = 2000
 ERROR_LEVELS: Final = frozenset(
     ["ERROR", "ERR", "FATAL", "CRITICAL", "CRIT", "ALERT", "EMERG", "EMERGENCY", "SEVERE", "PANIC"]
@@ -53,7 +55,7 @@ def find(settings: Settings, /, **asked: Any) -> None:
     PATTERN is a glob over keys (* ? [abc]). T is ISO-8601, epoch seconds, or such as 15m, 2h, 7d
     (ago). In a pipe, the keys alone, one a line; with --json one object a line.
     """
-    with open_client(settings) as client:
+    with open_client(settings, timeout_s=FIRST_FIND_S) as client:
         reply = client.execute(*find_command(client, asked))
     if asked["explain"]:
         explained = {shown(name): _plain(value) for name, value in dict(reply).items()}
@@ -166,7 +168,7 @@ def _told(counts: dict[str, int]) -> str:
 @pass_settings
 def top(settings: Settings, by: str, limit: int, match: str | None) -> None:
     """Show the keys that have the most of something."""
-    with open_client(settings) as client:
+    with open_client(settings, timeout_s=FIRST_FIND_S) as client:
         rows = _largest(client, by, limit, match)
     if by in {"errors", "rate"}:
         rows = [row for row in rows if row[1] > 0]
