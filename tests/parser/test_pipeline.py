@@ -85,6 +85,32 @@ async def test_every_range_size_gives_the_same(log: Path, tmp_path: Path, range_
 
 
 @pytest.mark.trio
+async def test_stack_traces_stay_with_their_event_for_every_range_size(tmp_path: Path) -> None:
+    draw = random.Random(5)
+    lines = []
+    for n in range(50):
+        lines.append(b"081109 203518 1 ERROR x: failed blk_%d\n" % (n % 40))
+        lines += [
+            draw.choice([b"\tat line %d for blk_%d\n", b"Caused by: %d, blk_%d\n"]) % (m, n)
+            for m in range(draw.choice([0, 0, 1, 20]))
+        ]
+        if n % 7 == 0:
+            lines.append(draw.choice([b"\n", b"nonsense\n", b"\r\n"]))
+    path = tmp_path / "traces.log"
+    path.write_bytes(b"".join(lines))
+    seen = []
+    for range_bytes in (10**9, 1, 50, 777, 10_000):
+        sink = MemorySink()
+        report = await Pipeline(await plan(sink, path), sink, range_bytes=range_bytes).run()
+        assert report.continued > 100
+        assert report.lines == len(lines)
+        (info,) = sink._sources.values()
+        assert info.books["continued"] == report.continued
+        seen.append((info.books, dict(sink.summaries())))
+    assert all(one == seen[0] for one in seen[1:])
+
+
+@pytest.mark.trio
 async def test_the_last_line_needs_no_newline_and_grows_without_counting_twice(
     tmp_path: Path, log: Path
 ) -> None:
