@@ -247,7 +247,7 @@ def test_over_the_limit_of_clients_the_reason_is_said(tmp_path: Path) -> None:
 def closed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     directory = tmp_path_factory.mktemp("closed")
     (directory / "password").write_text("open sesame\n")
-    options = ["--password-file", str(directory / "password"), "--login-timeout", "2"]
+    options = ["--password-file", str(directory / "password"), "--login-timeout", "1"]
     with running_server(directory / "data", *options) as server:
         yield server
 
@@ -349,26 +349,28 @@ def test_the_limit_on_memory_holds_for_the_process(tmp_path: Path, policy: str) 
         Wire("127.0.0.1", server.port) as wire,
     ):
         refused = 0
-        for start in range(0, 60_000, 1000):
+        for start in range(0, 45_000, 1000):
             batch = [
                 ("SET", f"key{n}", f"{n:06d}" + "x" * 1000) for n in range(start, start + 1000)
             ]
             refused += sum(reply.startswith(b"-OOM") for reply in wire.many(batch))
         assert resident(server) < 1.5 * 64 * 1024 * 1024
         if policy == "noeviction":
-            assert refused > 20_000
+            assert refused > 10_000
             assert wire("GET", "key0").startswith(b"$1006\r\n")
             assert wire("DEL", "key0") == b":1\r\n"
         else:
             assert refused == 0
-            assert wire("GET", "key59999").startswith(b"$1006\r\n")
+            assert wire("GET", "key44999").startswith(b"$1006\r\n")
             keys = int(wire("DBSIZE")[1:-2])
             assert 5_000 < keys < 40_000
 
 
 @pytest.mark.parametrize("command", [["KEYS", "*"], ["FLUSHALL"], ["DEL"], ["MGET"]])
-def test_long_commands_hold_up_nobody(shared: ServerProcess, command: list[str]) -> None:
-    count = 200_000
+def test_long_commands_hold_up_nobody(
+    shared: ServerProcess, command: list[str], deep: bool
+) -> None:
+    count = 1_000_000 if deep else 80_000
     with Wire("127.0.0.1", shared.port, timeout_s=60) as loader:
         for start in range(0, count, 20_000):
             numbers = range(start, start + 20_000)
@@ -380,7 +382,7 @@ def test_long_commands_hold_up_nobody(shared: ServerProcess, command: list[str])
             loader("CONFIG", "SET", "client-output-buffer-limit", "normal 0 0 0")
             loader.send(*command)
             worst = 0.0
-            until = time.perf_counter() + 0.6
+            until = time.perf_counter() + (3 if deep else 0.3)
             while time.perf_counter() < until:
                 began = time.perf_counter()
                 assert other("PING") == b"+PONG\r\n"

@@ -86,7 +86,7 @@ class Client(threading.Thread):
 
 
 def test_nothing_is_lost_and_memory_stays_flat(tmp_path: Path, deep: bool) -> None:
-    count, seconds = (200, 60.0) if deep else (50, 4.0)
+    count, seconds = (200, 60.0) if deep else (50, 2.5)
     with running_server(tmp_path / "data") as server:
         began = time.monotonic()
         clients = [Client(number, server.port, began + seconds) for number in range(count)]
