@@ -17,7 +17,7 @@ import pytest
 
 from kvclient.snapshot import read_snapshot
 from parser.formats import load_formats_file
-from tests.support import ROOT, ServerProcess
+from tests.support import ROOT, ServerProcess, run
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 SET_UP = "$ python3 -m venv .venv && .venv/bin/pip install -q -e '.[test]' && "
@@ -87,6 +87,13 @@ def test_json_in_the_readme_is_json_and_the_snapshot_one() -> None:
     assert snapshots
     for block in snapshots:
         assert len(list(read_snapshot(io.StringIO(block)))) == 3
+
+
+def test_the_python_example_runs(server: ServerProcess) -> None:
+    (block,) = blocks("python")
+    program = block.replace("redis://127.0.0.1:7379", server.url)
+    done = run([sys.executable, "-W", "error", "-c", program])
+    assert (done.returncode, done.stdout) == (0, "None\n"), done.stderr
 
 
 def test_the_formats_file_in_the_readme_can_be_read(tmp_path: Path) -> None:
