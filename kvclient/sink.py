@@ -8,6 +8,7 @@ replies were lost is sent again as it is. While the server is away, or refuses w
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 import msgpack
@@ -40,10 +41,18 @@ _MIN_TIMEOUT_S: Final = 10.0
 class StoreSink:
     """Takes ranges into the server at ``address``."""
 
-    def __init__(self, address: str | Address, *, retry_s: float = 30.0) -> None:
+    def __init__(
+        self, address: str | Address, *, retry_s: float = 30.0, first_retry_s: float = 1.0
+    ) -> None:
+        """The first contact is tried for ``first_retry_s`` only: maybe nobody started a server."""
         self.retry_s = retry_s
         self._refusals = 0
-        self._client = AsyncClient(address, timeout_s=max(retry_s, _MIN_TIMEOUT_S), retry_s=retry_s)
+        self._met = False
+        self._client = AsyncClient(
+            address,
+            timeout_s=max(retry_s, _MIN_TIMEOUT_S),
+            retry_s=min(retry_s, first_retry_s),
+        )
 
     @property
     def retries(self) -> int:
@@ -107,10 +116,20 @@ class StoreSink:
                 replies = await self._client.pipeline(commands, raise_errors=False)
             except AuthFailed:
                 raise
-            except (ConnectionFailed, ConnectionLost, TimedOut) as error:
+            except ConnectionFailed as error:
+                if not self._met:
+                    raise
                 raise SinkGone(str(error)) from error
+            except (ConnectionLost, TimedOut) as error:
+                raise SinkGone(str(error)) from error
+            except ReplyError as error:  # to the greeting
+                if error.code not in _PASSING:
+                    raise
+                replies = [error]
             except KvError as error:
                 raise SinkGone(f"the server does not answer as it should: {error}") from error
+            else:
+                self._meet()
             passing = [r for r in replies if isinstance(r, ReplyError) and r.code in _PASSING]
             if not passing:
                 return replies
@@ -119,6 +138,12 @@ class StoreSink:
                 raise SinkGone(f"the server refuses: {passing[0].message}")
             self._refusals += 1
             await trio.sleep(delay_s)
+
+    def _meet(self) -> None:
+        """Be more patient from now on: there is a server."""
+        if not self._met:
+            self._met = True
+            self._client.options = replace(self._client.options, retry_s=self.retry_s)
 
     async def aclose(self) -> None:
         """Close the connection."""

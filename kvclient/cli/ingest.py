@@ -103,7 +103,8 @@ def ingest(
     if range_bytes is not None:
         how = dataclasses.replace(how, range_bytes=range_bytes)
     report = Report()
-    sink = StoreSink(settings.address, retry_s=retry)
+    # who starts a follower at boot means it to wait; who types the command wants to know at once
+    sink = StoreSink(settings.address, retry_s=retry, first_retry_s=retry if follow else 1.0)
     with _letters(dead_letter) as on_commit:
         try:
             go = _follow if follow else _run
