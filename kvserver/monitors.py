@@ -25,6 +25,7 @@ _ESCAPES: Final = {
     0x07: b"\\a",
     0x08: b"\\b",
 }
+_SHOWN_IN_MULTI: Final = frozenset(["multi", "discard", "watch", "quit", "reset"])
 _SHOWN: Final = [
     _ESCAPES.get(byte, bytes((byte,)) if 32 <= byte < 127 else b"\\x%02x" % byte)
     for byte in range(256)
@@ -71,7 +72,13 @@ class Monitors:
             self._engine.gate("monitor", None)
 
     def _show(self, session: Session, command: Command, args: list[bytes]) -> None:
-        if "admin" in command.flags or "skip_monitor" in command.flags:
+        """Stand before every command. What a transaction holds is shown when it runs."""
+        if session.queue is None or command.name in _SHOWN_IN_MULTI:
+            self.show(session, command, args)
+
+    def show(self, session: Session, command: Command, args: list[bytes]) -> None:
+        """Show a command to everybody who watches."""
+        if not self._sessions or "admin" in command.flags or "skip_monitor" in command.flags:
             return
         words = b" ".join(map(quoted, redacted(command, args)))
         where = session.address.encode() or b"test"

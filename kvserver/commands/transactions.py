@@ -28,7 +28,7 @@ def multi(session: Session, args: list[bytes]) -> bytes:  # noqa: ARG001 - as ev
 
 
 @TABLE.command("exec", 1, "loading stale", since="1.2.0", complexity="That of the commands")
-def exec_(session: Session, args: list[bytes]) -> bytes:  # noqa: ARG001 - as every handler
+def exec_(session: Session, args: list[bytes]) -> bytes:
     """Runs the queued commands at once, unless a watched key was touched."""
     queue = session.queue
     if queue is None:
@@ -40,7 +40,18 @@ def exec_(session: Session, args: list[bytes]) -> bytes:  # noqa: ARG001 - as ev
         raise CommandError("EXECABORT Transaction discarded because of previous errors.")
     if touched:
         return NULL_ARRAY[session.resp]
-    return array([session.call(command) for command in queue])
+    replies = []
+    engine = session.engine
+    for queued in queue:
+        if engine.gates:
+            command = engine.registry.find(queued[0])
+            if command is not None:
+                engine.monitors.show(session, command.resolve(queued), queued)
+        replies.append(session.call(queued))
+    command = engine.registry.find(args[0])
+    if command is not None:
+        engine.monitors.show(session, command, args)
+    return array(replies)
 
 
 @TABLE.command("discard", 1, _FLAGS, since="2.0.0", complexity="O(1)")

@@ -143,6 +143,21 @@ def test_monitor_shows_what_the_others_do(server: Server) -> None:
     assert not server.engine.gates, "everybody is quick again"
 
 
+def test_monitor_shows_a_transaction_when_it_runs(server: Server) -> None:
+    watcher = server.open()
+    server("MONITOR", by=watcher)
+    server("MULTI")
+    server("SET", "a", 1)
+    assert b"SET" not in messages(watcher)
+    server("CONFIG", "GET", "x")
+    server("EXEC")
+    assert re.findall(rb'\] "(\w+)"', messages(watcher)) == [b"SET", b"EXEC"]
+    server("MULTI")
+    server("SET", "a", 2)
+    server("DISCARD")
+    assert re.findall(rb'\] "(\w+)"', messages(watcher)) == [b"MULTI", b"DISCARD"]
+
+
 @pytest.mark.parametrize("switch", ["NO-EVICT", "NO-TOUCH"])
 def test_switches_are_accepted(server: Server, switch: str) -> None:
     assert server("CLIENT", switch, "ON") == b"+OK\r\n"
