@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from kvclient.errors import KvError, ReplyError
 from kvclient.protocol import Arg
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 __all__ = ["Imported", "export_entries", "import_items"]
 
 PAGE_KEYS: Final = 1000
+REPLY_BYTES: Final = 8 * 1024 * 1024
+SUMMARY_BYTES: Final = 16 * 1024
+"""What a summary is taken for; most are a few hundred bytes as JSON, and their size is bounded."""
 BATCH_COMMANDS: Final = 300
 BATCH_BYTES: Final = 512 * 1024
 """A batch is one turn of the server; other clients wait for its end."""
@@ -32,35 +35,66 @@ def export_entries(
     """Yield every key once, with its value and deadline, in the order of SCAN.
 
     A key that changes meanwhile comes as it was or as it is. ``skipped`` hears of keys whose type a
-    snapshot cannot hold. A value is asked for only when its page's types are known, so that a list
-    on a Redis server is no error.
+    snapshot cannot hold. A value is asked for only when its type and size are known, so that a list
+    on a Redis server is no error and a thousand large values are not asked for at once.
     """
     seen = Seen()
     for scanned in client.scan(match, count=PAGE_KEYS):
         page = [key for key in scanned if seen.add(key)]
-        if not page:
-            continue
-        kinds = client.pipeline([("TYPE", key) for key in page])
-        wanted: list[tuple[bytes, str]] = []
-        for key, kind in zip(page, kinds, strict=True):
-            if kind in {"string", "summary"}:
-                wanted.append((key, kind))
+        about: list[tuple[Arg, ...]] = []
+        for key in page:
+            about += (("TYPE", key), ("STRLEN", key), ("PEXPIRETIME", key))
+        replies = client.pipeline(about, raise_errors=False)
+        found: list[_Found] = []
+        for number, key in enumerate(page):
+            kind, size, deadline_ms = replies[3 * number : 3 * number + 3]
+            if kind in _KINDS:
+                found.append(_Found(key, kind, size, deadline_ms))
             elif kind != "none":
-                skipped(key, kind)
-        commands: list[tuple[Arg, ...]] = []
-        for key, _ in wanted:
-            commands += (("PEXPIRETIME", key), ("GET", key))
-        replies = client.pipeline(commands)
-        for (key, kind), deadline_ms, value in zip(
-            wanted, replies[::2], replies[1::2], strict=True
-        ):
-            if value is not None:  # gone since
-                yield Entry(
-                    key,
-                    "summary" if kind == "summary" else "string",
-                    value,
-                    deadline_ms if deadline_ms >= 0 else None,
-                )
+                skipped(key, str(kind))
+        for part in _parts(found):
+            values = client.pipeline([("GET", one.key) for one in part], raise_errors=False)
+            for one, value in zip(part, values, strict=True):
+                if isinstance(value, ReplyError):  # a damaged summary says so when it is read
+                    raise _of_key(one.key, value)
+                if value is not None:  # it has not gone since
+                    yield Entry(one.key, _KINDS[one.kind], value, one.deadline_ms)
+
+
+_KINDS: Final[dict[str, Literal["string", "summary"]]] = {
+    "string": "string",
+    "summary": "summary",
+}
+
+
+class _Found:
+    """A key of which all is known but its value."""
+
+    __slots__ = ("deadline_ms", "key", "kind", "size")
+
+    def __init__(self, key: bytes, kind: str, size: Any, deadline_ms: Any) -> None:
+        self.key = key
+        self.kind = kind
+        self.size = size if isinstance(size, int) else SUMMARY_BYTES
+        known = isinstance(deadline_ms, int) and deadline_ms >= 0
+        self.deadline_ms: int | None = deadline_ms if known else None
+
+
+def _parts(found: list[_Found]) -> Iterator[list[_Found]]:
+    """Cut a page so that the values of each part come as one reply of a modest size.
+
+    A server disconnects whom it owes too much.
+    """
+    part: list[_Found] = []
+    size = 0
+    for one in found:
+        if part and size + one.size > REPLY_BYTES:
+            yield part
+            part, size = [], 0
+        part.append(one)
+        size += one.size
+    if part:
+        yield part
 
 
 @dataclass(slots=True)
@@ -124,7 +158,11 @@ def _commit(client: Client, batch: list[tuple[Arg, ...]]) -> None:
     refused = replies[1:-1] if isinstance(outcome, ReplyError) else outcome or []
     for command, reply in zip(batch, refused, strict=False):
         if isinstance(reply, ReplyError):
-            name = bytes(command[1]).decode("utf-8", "backslashreplace")  # type: ignore[arg-type]
-            raise KvError(f"key {name}: {reply.message}") from reply
+            raise _of_key(command[1], reply)
     if isinstance(outcome, ReplyError):
         raise outcome
+
+
+def _of_key(key: Arg, error: ReplyError) -> KvError:
+    name = key.decode("utf-8", "backslashreplace") if isinstance(key, bytes) else str(key)
+    return KvError(f"key {name}: {error.message}")

@@ -30,6 +30,8 @@ __all__ = ["find", "top"]
 FIRST_FIND_S: Final = 600.0
 """The first FIND reads every summary: ten seconds for a million of them, more on a busy machine."""
 PAGE_KEYS: Final = 2000
+SUMMARIES: Final = 500
+"""Read at once: a server disconnects whom it owes too much."""
 ERROR_LEVELS: Final = frozenset(
     ["ERROR", "ERR", "FATAL", "CRITICAL", "CRIT", "ALERT", "EMERG", "EMERGENCY", "SEVERE", "PANIC"]
 )
@@ -224,22 +226,14 @@ def _scanned(
     client: Client, match: str | None, value_of: Callable[[dict[str, Any]], float]
 ) -> Iterator[Ranked]:
     for page in client.scan(match, count=PAGE_KEYS):
-        replies = client.pipeline([("GET", key) for key in page], raise_errors=False)
-        for key, value in zip(page, replies, strict=True):
-            summary = _summary_in(value)
-            if summary is not None:
-                yield key, value_of(summary), summary
-
-
-def _summary_in(value: Any) -> dict[str, Any] | None:
-    """Return the summary a value is; a string that only looks like one is none."""
-    if not isinstance(value, bytes) or not value.startswith(b'{"count":'):
-        return None
-    try:
-        read = json.loads(value)
-    except ValueError:
-        return None
-    return read if isinstance(read, dict) and isinstance(read.get("count"), int) else None
+        kinds = client.pipeline([("TYPE", key) for key in page])
+        keys = [key for key, kind in zip(page, kinds, strict=True) if kind == "summary"]
+        for at in range(0, len(keys), SUMMARIES):
+            part = keys[at : at + SUMMARIES]
+            for key, value in zip(part, client.pipeline([("GET", k) for k in part]), strict=True):
+                if value is not None:  # it has not gone since
+                    summary = json.loads(value)
+                    yield key, value_of(summary), summary
 
 
 def _sizes(client: Client, match: str | None) -> Iterator[Ranked]:

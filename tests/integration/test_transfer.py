@@ -92,6 +92,19 @@ def test_a_key_that_came_twice_in_a_scan_is_exported_once(server: ServerProcess)
     assert kvcli(server, "export", "-").count('"again"') == 1
 
 
+def test_many_large_values_are_not_asked_for_at_once(server: ServerProcess, tmp_path: Path) -> None:
+    """A server disconnects a client to which it owes more than 64 MB."""
+    path = tmp_path / "large.json"
+    with Client(server.url) as client:
+        for n in range(40):
+            client.set(f"large:{n}", b"x" * 2_000_000)
+        kvcli(server, "export", str(path))
+        client.clear()
+        kvcli(server, "import", str(path))
+        assert client.size() == 40
+        assert client.execute("STRLEN", "large:39") == 2_000_000
+
+
 def test_a_key_whose_time_is_over_is_not_imported(server: ServerProcess, tmp_path: Path) -> None:
     path = tmp_path / "old.json"
     past = int(time.time()) - 5
