@@ -72,8 +72,13 @@ def find(settings: Settings, /, **asked: Any) -> None:
         _draw([(key, json.loads(value)) for key, value in reply])
     elif reply:
         click.echo(b"\n".join([key for key, _ in reply]))
-    if not asked["explain"] and not reply:
+    if asked["explain"]:
+        return
+    if not reply:
         fail("nothing found")
+    source = click.get_current_context().get_parameter_source("limit")
+    if len(reply) == asked["limit"] and source is click.core.ParameterSource.DEFAULT:
+        click.echo(f"kvcli: these are the first {len(reply)}; --limit 0 shows all", err=True)
 
 
 def find_command(client: Client, asked: dict[str, Any]) -> list[Arg]:
