@@ -25,8 +25,8 @@ from kvserver.errors import CommandError
 from kvserver.feeds import ChangeFeed
 from kvserver.ingest import check_deltas, parse_header, unpack_deltas
 from kvserver.store import Effect, Store, written_over
-from kvserver.values import SummaryValue, appended, folded, is_folded
-from parser.summary import SummaryError
+from kvserver.values import SummaryValue, appended, is_folded
+from parser.summary import Summary, SummaryError, fold, pack
 
 __all__ = ["ChangeFeed", "Effect", "Keyspace", "Listener", "wall_clock_ms"]
 
@@ -137,20 +137,19 @@ class Keyspace(Store):
         """Return when a key that exists expires, None for never."""
         return self.deadlines.get(key)
 
-    def read_summary(self, key: bytes, value: bytes) -> SummaryValue:
-        """Return the folded form of a summary and keep it, so that the next reader finds it folded.
+    def read_summary(self, key: bytes, value: bytes) -> Summary:
+        """Return what a summary says, and keep it folded, so that the next reader folds nothing.
 
         Raises CommandError when a part of it is damaged.
         """
-        if is_folded(value):
-            return SummaryValue(value)
         try:
-            short = folded(value)
+            summary = fold(value)
         except SummaryError as error:
             self.bad_summaries += 1
             raise CommandError(f"ERR the summary is damaged: {error}") from error
-        self.data[key] = short
-        return short
+        if not is_folded(value):
+            self.data[key] = SummaryValue(pack(summary))
+        return summary
 
     def random_key(self) -> bytes | None:
         """Return a key that exists, each with the same chance; None when there is none."""

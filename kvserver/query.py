@@ -27,7 +27,6 @@ from kvserver.index import SummaryIndex
 from kvserver.indexstate import NO_FIRST, NO_LAST, SLOT_BITS, SLOT_MASK, IndexState
 from kvserver.postings import Posting, bits_of, slots_in
 from kvserver.values import SummaryValue
-from parser.summary import unpack
 
 __all__ = ["SORTS", "Found", "Query", "find"]
 
@@ -349,7 +348,7 @@ class _Search:
         """Whether what is not indexed holds for a key."""
         keyspace = self.index.keyspace
         try:
-            tags = unpack(keyspace.read_summary(key, keyspace.data[key])).tags
+            tags = keyspace.read_summary(key, keyspace.data[key]).tags
         except (CommandError, ValueError):
             return False
         return all(not values.isdisjoint(tags.get(name, ())) for name, values in self.checks)

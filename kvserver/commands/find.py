@@ -35,7 +35,7 @@ from kvserver.query import SORTS, Found, Query, find
 from kvserver.session import Session
 from kvserver.timeline import MAX_BUCKETS, timeline
 from kvserver.values import SummaryValue
-from parser.summary import to_json, unpack
+from parser.summary import to_json
 
 TABLE: Final = CommandTable("summary")
 
@@ -181,7 +181,7 @@ def _run(session: Session, asked: Asked) -> Generator[None, None, bytes]:
         if type(value) is not SummaryValue:
             continue  # it went between two steps
         try:
-            summary = unpack(keyspace.read_summary(key, value))
+            summary = keyspace.read_summary(key, value)
         except CommandError:
             continue  # damaged: GET of that key says how
         text = json.dumps(to_json(summary), ensure_ascii=False, separators=(",", ":"))

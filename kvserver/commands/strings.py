@@ -12,7 +12,7 @@ from kvserver.errors import CommandError
 from kvserver.keyspace import WRONG_TYPE, Keyspace
 from kvserver.numbers import parse_int
 from kvserver.session import Session
-from parser.summary import to_json, unpack
+from parser.summary import to_json
 
 TABLE: Final = CommandTable("string")
 
@@ -30,7 +30,7 @@ def shown(keyspace: Keyspace, key: bytes, value: bytes) -> bytes:
     """Return what GET shows of a value: a string itself, a summary as its JSON text."""
     if type(value) is bytes:
         return value
-    return json.dumps(to_json(unpack(keyspace.read_summary(key, value)))).encode()
+    return json.dumps(to_json(keyspace.read_summary(key, value))).encode()
 
 
 @TABLE.command("get", 2, "readonly fast", keys=(1, 1, 1), complexity="O(1)", checks_itself=True)
