@@ -184,16 +184,21 @@ def restart(keys: int, rounds: int) -> list[tuple[str, float, float]]:
     rates: dict[str, list[float]] = {"redis": [], "kvserver": [], "redis base": [], "base": []}
     for _ in range(rounds):
         for name in ("redis", "kvserver"):
-            with tempfile.TemporaryDirectory(dir=WORK) as directory:
+            with (
+                tempfile.TemporaryDirectory(dir=WORK) as directory,
+                contextlib.ExitStack() as stack,
+            ):
                 data = Path(directory) / "d"
                 with running(name, Path(directory) / "empty", "everysec") as server:
                     empty_s = server.start_s
                 server = start(name, data, "everysec", "--compaction-min", "100gb")
+                stack.callback(server.kill)
                 options = ("-t", "set", "-r", str(keys), "-d", "100", "-P", "16")
                 requests_per_s(server, 2 * keys, *options)
                 written = int(str(server.ask(b"DBSIZE")))
                 server.kill()
                 server = start(name, data, "everysec", "--compaction-min", "100gb")
+                stack.callback(server.kill)
                 assert server.ask(b"DBSIZE") == written
                 rates[name].append(2 * keys / (server.start_s - empty_s))
                 if name == "kvserver":
@@ -202,6 +207,7 @@ def restart(keys: int, rounds: int) -> list[tuple[str, float, float]]:
                     rewrite(server)
                 server.stop()
                 server = start(name, data, "everysec")
+                stack.callback(server.kill)
                 folded = "base" if name == "kvserver" else "redis base"
                 rates[folded].append(written / (server.start_s - empty_s))
                 server.stop()

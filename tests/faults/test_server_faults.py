@@ -105,6 +105,7 @@ def traced_server(
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
+        start_new_session=True,
     )
     assert process.stderr is not None
     try:
@@ -120,7 +121,8 @@ def traced_server(
             raise AssertionError(said)
         yield process, int(ready[1])
     finally:
-        process.kill()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)  # strace alone would let the server go on
         process.wait()
         process.stderr.close()
 
