@@ -67,6 +67,9 @@ FAST_BYTES: Final = 1 << 20
 BACKLOG_BYTES: Final = 16 << 20
 """More than this is read by producers, as in a run that does not follow."""
 
+GRACE_S: Final = 5.0
+"""How long a follower that is told to stop waits for what it sent."""
+
 _SPARE_DESCRIPTORS: Final = 64
 _MAX_PROBLEMS: Final = 1000
 _UNTRIED: Final = (-1, False, False)
@@ -125,6 +128,7 @@ class Follower:
     def __post_init__(self) -> None:
         self._tails: dict[tuple[int, int], _Tail] = {}
         self._packed: dict[tuple[int, int], _Packed] = {}
+        self._asleep: dict[tuple[int, int], int] = {}  # more files than may be open: their sizes
         self._infos: dict[int, SourceInfo] = {}
         self._told: set[Problem] = set()
         self._pending = 0
@@ -227,6 +231,8 @@ class Follower:
                 tail.info.path = os.path.abspath(path)  # noqa: PTH100 - as above
         for inode in [inode for inode in self._packed if inode not in seen]:
             del self._packed[inode]
+        for inode in [inode for inode in self._asleep if inode not in seen]:
+            del self._asleep[inode]
 
     # -------------------------------------------------------------------------------- new files
 
@@ -239,6 +245,8 @@ class Follower:
         for inode, (path, status) in seen.items():
             if inode in self._tails or not status.st_size:
                 continue  # an empty file is nothing yet
+            if self._asleep.get(inode) == status.st_size:
+                continue
             packed = self._packed.get(inode)
             if packed is not None and packed.done and _same(packed, status):
                 continue
@@ -256,8 +264,9 @@ class Follower:
                 file.close()  # replaced between two looks, or its first line is being written
                 continue
             if kind == "plain":
-                if len(self._tails) + len(files) >= self._max_open:
-                    self._close_idlest()
+                if len(self._tails) + len(files) >= self._max_open and not self._close_idlest():
+                    file.close()
+                    continue
                 files[inode] = file
             else:
                 file.close()
@@ -314,11 +323,18 @@ class Follower:
         packed.done = True
         return True
 
-    def _close_idlest(self) -> None:
-        """Stop following the file that has not grown for longest; it is met again if it does."""
-        inode, tail = min(self._tails.items(), key=lambda item: item[1].grown_s)
-        tail.file.close()
-        del self._tails[inode]
+    def _close_idlest(self) -> bool:
+        """Close the file that has not grown for longest, if one has nothing that waits.
+
+        It is met again when it grows.
+        """
+        idle = [item for item in self._tails.items() if item[1].size and not item[1].held]
+        if not idle:
+            return False
+        inode, tail = min(idle, key=lambda item: item[1].grown_s)
+        self._drop(inode, tail)
+        self._asleep[inode] = tail.size
+        return True
 
     async def _run_pipeline(self, planned: Sequence[Planned]) -> None:
         """Read much, as a run that does not follow does."""
@@ -526,6 +542,10 @@ async def follow(follower: Follower, *, poll_s: float = POLL_S) -> bool:
                     async for number in signals:
                         interrupted = number == signal.SIGINT
                         follower.stop()
+                        # a sink that does not answer must not keep anyone from leaving, and a
+                        # second signal is obeyed at once
+                        patience_s = 0.0 if stopped.is_set() else GRACE_S
+                        nursery.cancel_scope.deadline = trio.current_time() + patience_s
                         stopped.set()
 
                 nursery.start_soon(stop)

@@ -337,3 +337,21 @@ async def test_a_store_that_lost_its_last_second_is_told_again(tmp_path: Path) -
     await at.look()
     assert at.count() == 60
     at.follower.close()
+
+
+async def test_more_files_than_may_be_open_are_followed_all_the_same(tmp_path: Path) -> None:
+    at = Following(tmp_path)
+    at.follower._max_open = 3
+    for n in range(8):
+        (tmp_path / f"{n}.log").write_bytes(lines(0, 5, block=n + 1))
+    for _ in range(4):
+        await at.look()
+    assert [at.count(n + 1) for n in range(8)] == [5] * 8
+    assert len(at.follower._tails) <= 3
+    for n in range(8):
+        with (tmp_path / f"{n}.log").open("ab") as file:
+            file.write(lines(5, 9, block=n + 1))
+    for _ in range(4):
+        await at.look()
+    assert [at.count(n + 1) for n in range(8)] == [9] * 8
+    at.follower.close()
