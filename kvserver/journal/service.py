@@ -61,7 +61,7 @@ class JournalService:
     async def commit(self) -> None:
         """Return when the replies of what was appended may leave.
 
-        Under ``always`` that is after a sync of its own; under ``everysec`` at once, unless the
+        Under ``always`` that is once everything is synced; under ``everysec`` at once, unless the
         device is so slow that the promised window would grow. Cancelling is safe, but then
         nothing may be acknowledged.
 
@@ -70,7 +70,8 @@ class JournalService:
         """
         journal = self.journal
         if journal.fsync == "always":
-            if journal.unsynced_bytes:
+            # Until nothing is left: what others appended meanwhile may be answered by the same send.
+            while journal.unsynced_bytes:
                 await trio.to_thread.run_sync(journal.sync)
         elif journal.must_hold:
             self.held += 1

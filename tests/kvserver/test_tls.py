@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import ssl
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -139,6 +140,21 @@ def test_a_client_certificate_is_asked_for(authority: trustme.CA, tmp_path: Path
     with running_server(tmp_path / "data", *options) as server:
         assert pong(server.port, tmp_path / "ca.pem", None) == b""
         assert pong(server.port, tmp_path / "ca.pem", both) == b"+PONG\r\n"
+
+
+def test_stopping_does_not_wait_for_idle_tls_clients(authority: trustme.CA, tmp_path: Path) -> None:
+    certificate = authority.issue_cert("127.0.0.1")
+    certificate.private_key_and_cert_chain_pem.write_to_path(str(tmp_path / "both.pem"))
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    both = str(tmp_path / "both.pem")
+    with (
+        running_server(tmp_path / "data", "--tls-cert", both, "--tls-key", both) as server,
+        client_of(server, tmp_path) as client,
+    ):
+        assert client.set("k", "v")
+        began = time.monotonic()
+        assert server.stop() == 0
+        assert time.monotonic() - began < 5
 
 
 def pong(port: int, ca: Path, certificate: str | None) -> bytes:
