@@ -70,7 +70,7 @@ class JournalService:
         """
         journal = self.journal
         if journal.fsync == "always":
-            # Until nothing is left: what others appended meanwhile may be answered by the same send.
+            # Until nothing is left: what others appended meanwhile is answered by the same send.
             while journal.unsynced_bytes:
                 await trio.to_thread.run_sync(journal.sync)
         elif journal.must_hold:
