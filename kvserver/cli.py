@@ -191,6 +191,10 @@ def cli(ctx: click.Context, /, password_file: str | None, **options: Any) -> Non
         return
     if bool(options["tls_cert"]) != bool(options["tls_key"]):
         raise click.UsageError("--tls-cert and --tls-key go together")
+    from kvserver.hub import parse_event_flags
+
+    if parse_event_flags(options["notify_keyspace_events"]) is None:
+        raise click.UsageError("--notify-keyspace-events takes letters of Ag$lshzxeKEtmdn")
     config = Config(**{**options, "data_dir": Path(options["data_dir"])})
     config.password = _password(password_file)
     from kvserver.server import serve
