@@ -20,6 +20,7 @@ import click
 
 from kvclient.cli._common import Settings, echo_json, key_names, open_client, pass_settings, shown
 from kvclient.cli._values import duration
+from kvclient.errors import ConnectionFailed, ConnectionLost, TimedOut
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -74,23 +75,28 @@ def watch(settings: Settings, key: str, every: float, count: int | None) -> None
     """Show KEY as it changes, its present value first."""
     with open_client(settings) as client:
         client.ping()
-    with open_client(settings, retry_s=AWAY_S) as client:
-        if settings.for_people:
+    if settings.for_people:
+        with open_client(settings) as client:
             _watch_screen(client, key, every, count)
-        else:
+    else:
+        with open_client(settings, retry_s=AWAY_S) as client:
             for value in _changes(client, key, every, count):
                 click.echo(_line(value))
                 sys.stdout.flush()
 
 
 def _line(value: bytes | None) -> bytes:
+    """Return a value as one line of JSON: JSON as it is, any other text as a string."""
     if value is None:
         return b"null"
     try:
         json.loads(value)
     except ValueError:
-        return json.dumps(value.decode("utf-8", "backslashreplace")).encode()
-    return value
+        pass
+    else:
+        if b"\n" not in value:
+            return value
+    return json.dumps(value.decode("utf-8", "backslashreplace")).encode()
 
 
 def _changes(client: Client, key: str, every_s: float, count: int | None) -> Iterator[bytes | None]:
@@ -169,10 +175,10 @@ def watch_stats(settings: Settings, every_s: float, count: int | None) -> None:
     """Show the server's figures again and again; in a pipe, a line of JSON each time."""
     with open_client(settings) as client:
         client.ping()
-    with open_client(settings, retry_s=AWAY_S) as client:
-        if settings.for_people:
-            from kvclient.cli._dashboard import Dashboard
+    if settings.for_people:
+        from kvclient.cli._dashboard import Dashboard
 
+        with open_client(settings) as client:
             dashboard = Dashboard(str(settings.address))
             looks = 0
 
@@ -183,7 +189,8 @@ def watch_stats(settings: Settings, every_s: float, count: int | None) -> None:
                 return view, count is not None and looks >= count
 
             _live(look, every_s, screen=True)
-            return
+        return
+    with open_client(settings, retry_s=AWAY_S) as client:
         left = count
         while left is None or left > 0:
             echo_json(client.stats())
@@ -197,8 +204,9 @@ def watch_stats(settings: Settings, every_s: float, count: int | None) -> None:
 
 def _live(look: Callable[[], tuple[RenderableType, bool]], every_s: float, *, screen: bool) -> None:
     """Draw what ``look`` returns until it says that it is the last, or q is pressed."""
-    from rich.console import Console
+    from rich.console import Console, Group
     from rich.live import Live
+    from rich.text import Text
 
     view, last = look()
     console = Console(highlight=False)
@@ -210,8 +218,12 @@ def _live(look: Callable[[], tuple[RenderableType, bool]], every_s: float, *, sc
         while not last:
             if pressed(every_s) in {"q", "Q", "\x04"}:
                 return
-            view, last = look()
-            live.update(view, refresh=True)
+            try:
+                view, last = look()
+                live.update(view, refresh=True)
+            except (ConnectionFailed, ConnectionLost, TimedOut) as error:
+                note = Text(f"{error}; asking again", style="red")
+                live.update(Group(note, view), refresh=True)
 
 
 @contextlib.contextmanager

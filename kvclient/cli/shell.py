@@ -11,6 +11,7 @@ import contextlib
 import os
 import shlex
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -97,7 +98,7 @@ def run_line(settings: Settings, line: str) -> bool:
 
 
 @contextlib.contextmanager
-def _line_editor(client: Client):  # type: ignore[no-untyped-def]  # a generator for contextmanager
+def _line_editor(client: Client) -> Iterator[None]:
     """Set up history and completion, and keep the history at the end."""
     try:
         import readline

@@ -17,7 +17,7 @@ from kvclient import Client
 from parser.patterns import mask, pattern_id
 from parser.summary import Summary, pack
 from parser.synthetic import generate
-from tests.support import ROOT, ServerProcess
+from tests.support import ROOT, ServerProcess, start_server
 from tests.terminal import Terminal, terminal
 
 MESSAGE = b"Receiving block blk_1 src: /10.0.0.1:50010"
@@ -206,3 +206,24 @@ def test_top_and_find_are_tables_whose_last_column_is_what_there_is(
     with kvcli(server, tmp_path, "top", "--by", "size") as seen:
         assert seen.ended() == 0
         assert "bytes" in seen.text
+
+
+def test_a_live_screen_says_when_the_server_is_away_and_goes_on_when_it_is_back(
+    tmp_path: Path,
+) -> None:
+    server = start_server(tmp_path / "data")
+    try:
+        with Client(server.url) as client:
+            client.set("k", "before")
+        with kvcli(server, tmp_path, "watch", "k", "--every", "50ms") as seen:
+            seen.wait_for("before")
+            server.kill()
+            seen.wait_for("asking again")
+            server = start_server(tmp_path / "data", "--port", str(server.port))
+            with Client(server.url) as client:
+                client.set("k", "after")
+            seen.wait_for("after")
+            seen.type("q")
+            assert seen.ended() == 0
+    finally:
+        server.stop()
