@@ -110,7 +110,10 @@ class Reactor(Commits):
                     sock.send(TOO_MANY_CLIENTS)
                 sock.close()
                 continue
-            self._adopt(sock, peer)
+            try:
+                self._adopt(sock, peer)
+            except OSError:  # gone again already
+                sock.close()
 
     def _adopt(self, sock: socket.socket, peer: Any) -> None:
         local = ""
@@ -260,6 +263,7 @@ class Reactor(Commits):
                         self._weigh(session)
                 break
             except CommandError as error:
+                self.engine.stats.error_replies += 1
                 append(resp.error(error.text))
             except Exception as error:  # noqa: BLE001 - one client's fault is never another's
                 append(self.engine.internal_error(session, error))
@@ -363,3 +367,5 @@ def keepalive(sock: socket.socket, seconds: int) -> None:
     ):
         if hasattr(socket, name):
             sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+    if hasattr(socket, "TCP_USER_TIMEOUT"):  # for a peer that dies with our data under way
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 2000 * seconds)

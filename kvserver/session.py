@@ -221,6 +221,7 @@ class Session:
 
     def _refuse(self, command: Command, text: str) -> bytes:
         """Answer a command that is not let through; a transaction it belongs to is doomed."""
+        self.engine.stats.error_replies += 1
         if command.name == "exec":
             self.end_transaction()
             text = f"EXECABORT Transaction discarded because of: {text.removeprefix('ERR ')}"

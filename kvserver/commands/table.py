@@ -225,10 +225,12 @@ def _checked(command: Command) -> Caller:
 
     def call(session: Session, args: list[bytes]) -> bytes:
         if (len(args) != arity) if exact else (len(args) < least):
+            session.engine.stats.error_replies += 1
             return wrong_arity(command.name)
         try:
             reply = handler(session, args)
         except CommandError as error:
+            session.engine.stats.error_replies += 1
             return resp.error(error.text)
         return reply if isinstance(reply, bytes) else session.suspend(command, args, reply)
 
@@ -240,11 +242,13 @@ def _timed(command: Command) -> Caller:
 
     def call(session: Session, args: list[bytes]) -> bytes:
         if command.wrong_arity(len(args)):
+            session.engine.stats.error_replies += 1
             return wrong_arity(command.name)
         began = time.perf_counter_ns()
         try:
             reply = handler(session, args)
         except CommandError as error:
+            session.engine.stats.error_replies += 1
             reply = resp.error(error.text)
         called = command
         if command.subcommands and len(args) > 1:  # counted by itself: config|get
@@ -276,6 +280,7 @@ def unknown_command(session: Session, args: list[bytes]) -> bytes:
         log.warning("an HTTP request from %s, closed: possibly an attack", session.address)
         session.close_after_reply()
         return b""
+    session.engine.stats.error_replies += 1
     name = args[0][:MAX_SHOWN_BYTES].partition(b"\0")[0]
     shown = b""
     for arg in args[1:]:

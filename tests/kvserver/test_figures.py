@@ -42,6 +42,10 @@ def test_info_has_the_sections_and_the_names_that_exporters_look_for() -> None:
     assert usual["Replication"]["role"] == "master"
     assert int(usual["Memory"]["used_memory"]) > 1_000_000
     assert "Commandstats" not in usual
+    assert usual["Stats"]["total_error_replies"] == "0"
+    for line in (b"NOSUCH", b"GET", b"EXPIRE a x", b"SELECT 9"):
+        session.run(line.split())
+    assert info(engine)["Stats"]["total_error_replies"] == "4"
     assert list(info(engine, b"clients", b"KEYSPACE")) == ["Clients", "Keyspace"]
     assert info(engine, b"nonsense") == {}
     engine.stats.calls[b"GET"] = 2
