@@ -13,11 +13,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from parser.errors import FormatError, LayoutError
 from parser.layout import KeyRule, Layout, parse_key_rule, parse_layout
 from parser.times import compile_time
+
+if TYPE_CHECKING:
+    from parser.interpreter import Interpreter
 
 __all__ = [
     "BUILTIN",
@@ -396,6 +399,9 @@ _SAMPLE: Final = 200
 _ENOUGH: Final = 0.5
 
 
+_READERS: Final[dict[int, Interpreter]] = {}
+
+
 def detect(lines: Sequence[bytes], more: Mapping[str, Format] | None = None) -> Detection:
     """Choose the format that fits most of a log's first lines; the more special one of equals."""
     from parser.interpreter import Interpreter
@@ -407,7 +413,9 @@ def detect(lines: Sequence[bytes], more: Mapping[str, Format] | None = None) -> 
     for entry in {**(more or {}), **BUILTIN}.values():
         if entry.name == "plain":
             continue
-        reader = Interpreter(entry)
+        reader = _READERS.get(id(entry)) or Interpreter(entry)
+        if BUILTIN.get(entry.name) is entry:
+            _READERS[id(entry)] = reader  # a directory may hold thousands of logs
         events = [line for line in sample if entry.starts_event(line)]
         fits = sum(reader.fits(line) for line in events)
         scores.append((fits, len(events), entry))

@@ -45,6 +45,7 @@ COMPRESSION: Final = 10
 _RESTS_MS: Final = 1000
 """A file that has not grown for so long has its last line."""
 
+_DAY_MS: Final = 86_400_000
 _MAX_ROUNDS: Final = 5
 _MAX_CHOSEN: Final = 1000
 _FIRST_BLOCK_S: Final = 1.0  # a pipe that is slower than this is taken as it comes
@@ -102,7 +103,8 @@ def recipes(
             fmt,
             multiline=reading.multiline,
             tz=reading.tz,
-            year_hint_ms=found.mtime_ms or now_ms(),
+            # the end of that day: files of one day share an engine
+            year_hint_ms=-(-(found.mtime_ms or now_ms()) // _DAY_MS) * _DAY_MS,
             expected_bytes=expected_bytes,
             filters=reading.filters,
         )
