@@ -6,6 +6,7 @@ is answered there is one. A crash may come at any moment; `Writer.verify` asks t
 
 from __future__ import annotations
 
+import contextlib
 import random
 import socket
 import threading
@@ -46,7 +47,8 @@ class Connection:
         self.socket.close()
 
     def __del__(self) -> None:  # a test that failed has not come to its close
-        self.socket.close()
+        with contextlib.suppress(AttributeError):  # it never came to be connected
+            self.socket.close()
 
 
 class Writer:
@@ -76,6 +78,14 @@ class Writer:
         except (OSError, hiredis.ProtocolError):
             pass
         finally:
+            connection.close()
+
+    def run_some(self, port: int, turns: int) -> None:
+        """Write so many times, or until the connection breaks."""
+        with contextlib.suppress(OSError, hiredis.ProtocolError):
+            connection = Connection(port)
+            for _ in range(turns):
+                self._step(connection)
             connection.close()
 
     def _step(self, connection: Connection) -> None:
