@@ -96,30 +96,42 @@ def blocks_of_lines(chunks: Iterable[bytes]) -> Iterator[bytes]:
         yield b"".join(held)
 
 
-def count(chunks: Iterable[bytes], matcher: Matcher, tally: Tally, *, invert: bool = False) -> None:
-    """Count in ``tally`` what ``select`` would select."""
+def count(
+    chunks: Iterable[bytes],
+    matcher: Matcher,
+    tally: Tally,
+    *,
+    invert: bool = False,
+    total: bool = True,
+) -> None:
+    """Count in ``tally`` what ``select`` would select; all lines too if ``total``, at a price."""
     for block in blocks_of_lines(chunks):
-        lines = _lines_in(block)
+        lines = _lines_in(block) if total or invert else 0
         matching = matcher.count(block)
         tally.lines += lines
         tally.selected += lines - matching if invert else matching
 
 
 def select(
-    chunks: Iterable[bytes], matcher: Matcher, tally: Tally, *, invert: bool = False
+    chunks: Iterable[bytes],
+    matcher: Matcher,
+    tally: Tally,
+    *,
+    invert: bool = False,
+    total: bool = True,
 ) -> Iterator[bytes]:
     """Yield the selected lines with their newlines, several at a time, and count them in ``tally``.
 
     A last line without a newline is given back with one, as grep does.
     """
     for block in blocks_of_lines(chunks):
-        tally.lines += _lines_in(block)
-        spans = matcher.spans(block)
-        pieces = [block[a:b] for a, b in (_others(block, spans, tally) if invert else spans)]
+        lines = _lines_in(block) if total or invert else 0
+        tally.lines += lines
+        found = list(matcher.spans(block))
+        tally.selected += lines - len(found) if invert else len(found)
+        pieces = [block[a:b] for a, b in (_others(block, found) if invert else found)]
         if not pieces:
             continue
-        if not invert:
-            tally.selected += len(pieces)
         if not pieces[-1].endswith(b"\n"):
             pieces.append(b"\n")
         yield b"".join(pieces)
@@ -129,12 +141,10 @@ def _lines_in(block: bytes) -> int:
     return block.count(b"\n") + (not block.endswith(b"\n"))
 
 
-def _others(block: bytes, spans: Iterator[Span], tally: Tally) -> Iterator[Span]:
+def _others(block: bytes, spans: Iterable[Span]) -> Iterator[Span]:
     """Yield what lies between the matching lines."""
     at = 0
-    tally.selected += _lines_in(block)
     for start, end in spans:
-        tally.selected -= 1
         if at < start:
             yield at, start
         at = end

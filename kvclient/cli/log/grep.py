@@ -56,7 +56,14 @@ def grep(
     problems = Problems()
     paths = named(files, problems) if files else [STDIN]
     quiet = count or stats or settings.json
-    search = Search(pattern, ignore_case, fixed, invert, wants_lines=not quiet)
+    search = Search(
+        pattern,
+        ignore_case,
+        fixed,
+        invert,
+        wants_lines=not quiet,
+        wants_total=stats or settings.json,
+    )
     total = Tally()
     results = []
     write = write_out()
