@@ -31,12 +31,13 @@ from pathlib import Path
 from typing import Any
 from zlib import crc32
 
-from kvserver.errors import DamageError, JournalError, RecordError
+from kvserver.errors import DamageError, JournalError
 from kvserver.journal import manifest as manifests
 from kvserver.journal.fs import File, FileSystem, RealFileSystem
 from kvserver.journal.manifest import Entry
 from kvserver.journal.partition import PARTS, PartMemory, buckets_for, distribute
 from kvserver.journal.record import (
+    BAD_EFFECT,
     Effect,
     Footer,
     decode_body,
@@ -271,7 +272,7 @@ def _apply_record(
 ) -> None:
     try:
         apply(decode_body(record.body))
-    except (RecordError, ValueError, TypeError, KeyError, IndexError) as error:
+    except BAD_EFFECT as error:
         path = str(fs.path / entry.name)
         raise DamageError(path, record.offset, str(error), record.sequence) from error
 

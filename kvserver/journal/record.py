@@ -49,6 +49,9 @@ _CRC = Struct(">I")
 
 Effect = Sequence[Any]
 
+BAD_EFFECT = (RecordError, LookupError, TypeError, ValueError, OverflowError, MemoryError)
+"""What applying an effect may raise that has a good CRC and makes no sense."""
+
 
 class Header(NamedTuple):
     """A header whose own CRC was right."""

@@ -28,11 +28,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
-from kvserver.errors import DamageError, DirectoryError, JournalError, RecordError
+from kvserver.errors import DamageError, DirectoryError, JournalError
 from kvserver.journal import manifest as manifests
 from kvserver.journal.fs import FileSystem, Lock, LockHeldError, RealFileSystem
 from kvserver.journal.manifest import LOCK, Entry, Manifest
-from kvserver.journal.record import decode_body
+from kvserver.journal.record import BAD_EFFECT, decode_body
 from kvserver.journal.segment import SegmentReader
 
 if TYPE_CHECKING:
@@ -226,7 +226,7 @@ class Recovery:
             try:
                 effects = decode_body(record.body)
                 apply_many(effects)
-            except (RecordError, ValueError, TypeError, KeyError, IndexError) as error:
+            except BAD_EFFECT as error:
                 raise self._damage(entry, record.offset, str(error), record.sequence) from error
             effects_seen += len(effects)
             if clock() >= until:

@@ -26,7 +26,7 @@ from kvserver.journal.compaction import BaseWriter
 from kvserver.journal.fs import File, FileSystem
 from kvserver.journal.manifest import MANIFEST, NAME, Entry, Manifest
 from kvserver.journal.partition import PARTS, buckets_for, distribute
-from kvserver.journal.record import decode_body
+from kvserver.journal.record import BAD_EFFECT, decode_body
 from kvserver.journal.segment import SegmentReader, last_footer, next_record
 
 log = logging.getLogger("kvserver.journal")
@@ -182,7 +182,7 @@ def _apply(entry: Entry, offset: int, sequence: int, body: bytes, saved: Salvage
                 if bucket:
                     saved.spaces[part].apply_many(bucket)
             saved.effects += 1
-        except (RecordError, ValueError, TypeError, KeyError, IndexError) as error:
+        except BAD_EFFECT as error:
             problem = str(error)
     saved.records += 1
     if problem:
