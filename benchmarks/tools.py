@@ -282,7 +282,8 @@ def main() -> None:
         "",
         (
             f"Python {platform.python_version()}, {os.cpu_count()} cores, {platform.machine()};"
-            f" HDFS-like log of {asked.lines:,} lines. Medians of 3, start of the program included."
+            f" HDFS-like log of {asked.lines:,} lines. Medians of 3, start of the program included;"
+            f" load average before: {os.getloadavg()[0]:.1f}."
         ),
         "",
     ]
