@@ -6,7 +6,7 @@ values with line ends, mixed pipelines, half requests) goes the general way with
 So this module changes the speed of things and nothing else: the property tests run every chunk both
 ways.
 
-A run is read, looked up, stored and answered column by column: about 0.4 µs a command, where the
+A run is read, looked up, stored and answered column by column: 0.2 to 0.4 µs a command, where the
 general way takes 0.9.
 """
 
@@ -31,6 +31,10 @@ _MANY_BYTES: Final = 1 << 20
 _NO_COUNT: Final = 1 << 30
 _GETS: Final = frozenset([b"GET", b"get"])
 _SETS: Final = frozenset([b"SET", b"set"])
+_SHORT_BYTES: Final = 72
+"""A shorter chunk is hardly a run."""
+_SIZES: Final = {b"$%d" % size: size for size in range(4096)}
+_RUNS: Final = {b"*2\r\n$3\r\n%b\r\n" % name: name for name in (b"GET", b"get")}
 _ONLY_BYTES: Final = {bytes}
 
 
@@ -40,6 +44,11 @@ def serve(session: Session, data: bytes, calls: dict[bytes, int]) -> bytes | Non
     The session must be in its plain state, with nothing held back from before. Returns the name of
     the command, or None when this is not for here: then nothing has happened.
     """
+    if len(data) > _SHORT_BYTES:
+        name = _RUNS.get(data[:13])
+        if name is not None and (n := _serve_even_run(session, data)):
+            calls[name] = calls.get(name, 0) + n
+            return name
     tokens = data.split(_CRLF)
     head = tokens[0]
     count = _COUNTS.get(head, _NO_COUNT)
@@ -97,6 +106,30 @@ def serve(session: Session, data: bytes, calls: dict[bytes, int]) -> bytes | Non
     session.out.append(reply)
     calls[name] = calls.get(name, 0) + n
     return name
+
+
+def _serve_even_run(session: Session, data: bytes) -> int:
+    """Run GETs whose keys are all of one size; return how many, 0 when it is something else.
+
+    Then everything between two keys is the same bytes, and one split gives them all. (For SETs,
+    with a second header to compare, this was slower than the general run.)
+    """
+    end = data.find(_CRLF, 13)
+    size = _SIZES.get(data[13:end])
+    if size is None or not data.endswith(_CRLF):
+        return 0
+    start = end + 2
+    n, rest = divmod(len(data), start + size + 2)
+    if rest or n < 2:
+        return 0
+    keys = data[start:-2].split(_CRLF + data[:start])
+    if len(keys) != n or list(map(len, keys)).count(size) != n:
+        return 0
+    reply = _get_run(session, keys)
+    if reply is None:
+        return 0
+    session.out.append(reply)
+    return n
 
 
 def _sizes_agree(heads: list[bytes], args: list[bytes]) -> bool:

@@ -89,7 +89,10 @@ plain_commands = st.one_of(
     st.tuples(st.sampled_from([b"SET", b"set"]), st.sampled_from([b"a", b"bb"]), arguments),
     st.tuples(st.sampled_from([b"PING", b"INCR", b"MGET"]), st.sampled_from([b"a", b"n"])),
 ).map(list)
+even = st.binary(min_size=3, max_size=3) | st.sampled_from([b"\r\n*", b"$3\r", b"key", b"val"])
 runs = st.one_of(
+    st.lists(st.tuples(st.just(b"get"), even), min_size=2, max_size=8),
+    st.lists(st.tuples(st.just(b"SET"), even, even), min_size=2, max_size=8),
     st.lists(plain_commands, min_size=1, max_size=5),
     st.lists(
         st.tuples(st.just(b"GET"), st.sampled_from([b"a", b"bb", b"s", b"x", b"t"])), max_size=6
