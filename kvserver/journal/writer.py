@@ -196,11 +196,14 @@ class Journal:
         if self.failed is not None:
             raise JournalFailedError(self.failed)
         if len(effects) > MAX_EFFECTS:
-            self._append_in_pieces(effects)
+            self._append_in_pieces(effects, MAX_EFFECTS)
             return
         body: bytes = self._pack(effects)
         if len(body) > MAX_BODY_BYTES:
-            self._fail(f"a record of {len(body)} bytes cannot be written")
+            if len(effects) == 1:
+                self._fail(f"a record of {len(body)} bytes cannot be written")
+            self._append_in_pieces(effects, len(effects) // 2)
+            return
         if self._pending:
             self._pending.append(body)
             raise JournalFullError(self._full_reason or "no space")
@@ -210,12 +213,12 @@ class Journal:
         if self._size >= self.segment_bytes or self._rotation_wanted:
             self.rotate_if_needed()
 
-    def _append_in_pieces(self, effects: Sequence[Effect]) -> None:
+    def _append_in_pieces(self, effects: Sequence[Effect], size: int) -> None:
         """More than a reader takes from one record: a turn of a million DELs is no transaction."""
         full: JournalFullError | None = None
-        for start in range(0, len(effects), MAX_EFFECTS):
+        for start in range(0, len(effects), size):
             try:
-                self.append(effects[start : start + MAX_EFFECTS])
+                self.append(effects[start : start + size])
             except JournalFullError as error:
                 full = error
         if full is not None:
@@ -352,11 +355,7 @@ class Journal:
     def _seal_full(self) -> None:
         while self._full:
             file, entry = self._full[0]
-            with self._sync_lock:
-                try:
-                    file.sync()
-                except OSError as error:
-                    self._fail(f"fsync of {entry.name} failed: {error.strerror}")
+            self.sync()  # of this file and of the active one, so that its window starts anew too
             with self._manifest_lock:
                 entries = tuple(
                     entry if e.name == entry.name else e for e in self._manifest.entries

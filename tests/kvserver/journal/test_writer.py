@@ -65,6 +65,19 @@ def test_a_turn_with_more_effects_than_a_record_may_hold_becomes_several(
     assert opened(disk)[1] == effects
 
 
+def test_a_turn_with_more_bytes_than_a_record_may_hold_becomes_several(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("kvserver.journal.writer.MAX_BODY_BYTES", 100)
+    disk = MemoryDisk()
+    journal, _ = opened(disk)
+    effects = [["set", b"%d" % n, b"x" * 40] for n in range(7)]
+    journal.append(effects)
+    assert journal.next_sequence > 3
+    journal.close()
+    assert opened(disk)[1] == effects
+
+
 def test_the_age_of_what_is_not_synced_is_that_of_the_oldest_record() -> None:
     now = [100.0]
     journal, _ = opened(MemoryDisk(), now_s=lambda: now[0])
