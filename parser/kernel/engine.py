@@ -166,47 +166,45 @@ class Kernel:
         """Name the patterns of all kinds: by masking one message of each."""
         memory = self.memory
         count = memory[at.KIND_COUNT]
-        table = memory.arrays["kinds"][: count * at.KIND_BYTES]
-        kinds: Any = table.view(_KIND)
+        kinds: Any = memory.arrays["kinds"][: count * at.KIND_BYTES].view(_KIND)
+        matched = np.flatnonzero(kinds["count"])
+        # In the order of the lines that first matched, so that the first example is the one.
+        matched = matched[np.argsort(kinds["example"][matched], kind="stable")]
+        columns = [kinds[name][matched].tolist() for name in _PATTERN_COLUMNS]
         patterns: dict[int, PatternSeen] = {}
         numbers: dict[int, int] = {}
-        for index in np.flatnonzero(kinds["count"]).tolist():
-            kind = kinds[index]
-            place, size = int(kind["example"]), int(kind["example_size"])
-            event, text = self._pattern(int(kind["hash"]), data, place, size)
-            kinds["pattern"][index] = numbers.setdefault(event, len(numbers) + 1)
-            first_ms, last_ms = int(kind["first_ms"]), int(kind["last_ms"])
+        order: list[int] = []
+        for code, lines, first_ms, last_ms, first_at, last_at, place, size in zip(
+            *columns, strict=True
+        ):
+            event, text = self._known.get(code) or self._pattern(code, data, place, size)
+            order.append(numbers.setdefault(event, len(numbers) + 1))
             timed = first_ms != at.NO_TIME_FIRST
-            first: Position = (
-                first_ms if timed else None, source, offset + int(kind["first"]),
-            )  # fmt: skip
-            last: Position = last_ms if timed else None, source, offset + int(kind["last"])
+            first: Position = first_ms if timed else None, source, offset + first_at
+            last: Position = last_ms if timed else None, source, offset + last_at
             held = patterns.get(event)
             if held is None:
                 example = bytes(data[place : place + size])
-                patterns[event] = PatternSeen(text, int(kind["count"]), first, last, example)
+                patterns[event] = PatternSeen(text, lines, first, last, example)
                 continue
-            # Kinds stand in the order of their first lines, matched or not.
-            example = held.example
             patterns[event] = PatternSeen(
                 text,
-                held.count + int(kind["count"]),
+                held.count + lines,
                 min(held.first, first, key=_earlier),
                 max(held.last, last, key=_later),
-                example,
+                held.example,
             )
+        kinds["pattern"][matched] = order
         return patterns, list(numbers)
 
     def _pattern(
         self, code: int, data: bytes | memoryview, place: int, size: int
     ) -> tuple[int, bytes]:
-        """Return a pattern's id and text; what is known of the hash is not masked again."""
-        known = self._known.get(code)
-        if known is None:
-            text = mask(bytes(data[place : place + size]))
-            if len(self._known) >= _PATTERN_MEMORY:
-                self._known.clear()
-            known = self._known[code] = (pattern_id(text), text)
+        """Return a pattern's id and text, and remember them for its hash."""
+        text = mask(bytes(data[place : place + size]))
+        if len(self._known) >= _PATTERN_MEMORY:
+            self._known.clear()
+        known = self._known[code] = (pattern_id(text), text)
         return known
 
     def _rejected(self, data: bytes | memoryview, offset: int) -> list[Rejected]:
@@ -229,6 +227,9 @@ _KIND: Final = np.dtype(
         ("first_ms", "<i8"), ("last_ms", "<i8"), ("first", "<u4"), ("last", "<u4"),
         ("count", "<u4"), ("pattern", "<u4"), ("example", "<u4"), ("example_size", "<u4"),
     ]
+)  # fmt: skip
+_PATTERN_COLUMNS: Final = (
+    "hash", "count", "first_ms", "last_ms", "first", "last", "example", "example_size",
 )  # fmt: skip
 
 

@@ -82,6 +82,9 @@ _MIX = -0x3D4D51C2D82B14B1
 _LOW = 0xFFFFFFFF
 _MAX = 2**63 - 1
 _MIN = -(2**63)
+_ZEROS = 0x3030303030303030
+_HIGH = -0x0F0F0F0F0F0F0F10
+_SIX = 0x0606060606060606
 _ALL_KINDS = (1 << INLINE_KINDS) - 1
 
 
@@ -127,7 +130,7 @@ def known_word(a: int, memo: int, text: int, size: int, there: int) -> int:
     if size > 8:
         return intern_word(a, text, size)
     word = ld64(text) & shr(-1, 64 - (size << 3))
-    place = ld64(a + LEVEL_MEMO) + (memo << 8) + (((word ^ shr(word, 3) ^ size) & 7) << 5)
+    place = ld64(a + LEVEL_MEMO) + (memo << 8) + (shr(mul(word + size, _MIX), 61) << 5)
     if ld64(place) != word or ld64(place + 8) != size:
         number = intern_word(a, text, size)
         st64(place, word)
@@ -403,11 +406,22 @@ def set_number(a: int, at: int, text: int, size: int) -> None:
     if size <= 0 or size > 18:
         return
     value = 0
-    for place in range(size):
-        digit = ld8(text + place) - 48
-        if digit < 0 or digit > 9:
+    if size <= 8:
+        # Eight digits at once, zeros before them.
+        digits = shl(ld64(text), 64 - (size << 3))
+        if size < 8:
+            digits |= shr(_ZEROS, size << 3)
+        if digits & _HIGH != _ZEROS or add(digits, _SIX) & _HIGH != _ZEROS:
             return
-        value = value * 10 + digit
+        value = shr(mul(digits & 0x0F0F0F0F0F0F0F0F, 2561), 8)
+        value = shr(mul(value & 0x00FF00FF00FF00FF, 6553601), 16)
+        value = shr(mul(value & 0x0000FFFF0000FFFF, 42949672960001), 32)
+    else:
+        for place in range(size):
+            digit = ld8(text + place) - 48
+            if digit < 0 or digit > 9:
+                return
+            value = value * 10 + digit
     if negative:
         value = -value
     st64(ld64(a + NUMBER_VALUES) + (at << 3), value)
