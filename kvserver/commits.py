@@ -40,17 +40,17 @@ class Commits(Connections):
         self.service: Any = None
         """The journal's service; None without a journal."""
         self._holding = trio.Event()
+        self._committing: trio.Event | None = None
         self.refused_writes = 0
 
-    def _write_journal(self) -> None:
+    def _write_journal(self) -> bool:
+        """Write what changed as one record; whether anything had."""
         keyspace = self.engine.keyspace
         if not keyspace.effects:
-            return
-        if self.engine.journal is None:
-            keyspace.effects.clear()
-            return
+            return False
         try:
-            self.engine.journal.append(keyspace.effects)
+            if self.engine.journal is not None:
+                self.engine.journal.append(keyspace.effects)
         except JournalFullError as error:
             self._refuse_writers(str(error))
         except JournalFailedError as error:
@@ -59,6 +59,7 @@ class Commits(Connections):
             self.send_replies()
             raise
         keyspace.effects.clear()
+        return True
 
     def _refuse_writers(self, reason: str) -> None:
         """Turn the replies of this turn's writes into errors: they would be lost by a kill."""
@@ -107,10 +108,18 @@ class Commits(Connections):
             self.refused_writes += 1
             raise CommandError(misconf(reason)[1:-2].decode("utf-8", "surrogateescape"))
 
-    async def settle(self) -> None:
+    async def committed(self) -> None:
+        """Wait while a turn is being committed: until then, nobody may begin another.
+
+        Otherwise one who waited for an older sync would send the replies of a newer turn.
+        """
+        while self._committing is not None:
+            await self._committing.wait()
+
+    async def settle(self, *, wrote: bool = False) -> None:
         """Bring what happened outside a turn into the journal, then send what it caused."""
-        self._write_journal()
-        if self.service is not None and self.service.must_commit:
+        wrote = self._write_journal() or wrote
+        if wrote and self.service is not None and self.service.must_commit:
             await self._commit()
         self.send_replies()
 
@@ -121,6 +130,7 @@ class Commits(Connections):
         Under ``everysec`` on a slow disk only those wait who wrote; readers are served meanwhile.
         """
         if self.engine.config.fsync == "always":
+            self._committing = done = trio.Event()
             try:
                 await self.service.commit()
             except JournalFailedError as error:  # writers hear of it, readers get nothing of it
@@ -130,6 +140,9 @@ class Commits(Connections):
                 self._refuse_writers(str(error))
                 self.send_replies()
                 raise
+            finally:
+                self._committing = None
+                done.set()
             return
         kept = []
         for connection, sent in self._served:

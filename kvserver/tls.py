@@ -203,6 +203,7 @@ class TlsServer:
                 data = bytes(await tls.receive_some(RECEIVE_BYTES))
             if patience.cancelled_caught or not data:
                 return
+            await self._reactor.committed()
             engine.keyspace.tick()
             engine.stats.net_in_bytes += len(data)
             session.last_active = time.monotonic()

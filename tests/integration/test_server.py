@@ -128,7 +128,7 @@ def test_a_second_signal_does_not_wait_for_a_client_that_does_not_read(tmp_path:
         time.sleep(0.2)
         server.process.send_signal(signal.SIGTERM)
         time.sleep(0.05)
-        server.process.send_signal(signal.SIGTERM)
+        server.process.send_signal(signal.SIGINT)  # two equal ones could become one on the way
         began = time.monotonic()
         assert server.process.wait(timeout=10) == 0
         assert time.monotonic() - began < 1.5

@@ -132,10 +132,14 @@ def test_under_always_no_reply_leaves_before_the_commit() -> None:
             await one.says(b"SET a 1\r\n")
             await one.gets_nothing()
             await two.says(b"GET a\r\n")
-            await two.gets_nothing()
-            place.service.done.set()
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(place.reactor.tick)
+                await two.gets_nothing()
+                await one.gets_nothing()
+                place.service.done.set()
             await one.gets(b"+OK\r\n")
             await two.gets(b"$1\r\n1\r\n")
+            assert place.service.commits == 1
 
     trio.run(main)
 
