@@ -365,11 +365,17 @@ HEAD = f"| {' | '.join(COLUMNS)} |\n{'|---' * len(COLUMNS)}|"
 
 
 def machine() -> str:
+    busy = ""
+    if os.getloadavg()[0] > 1:
+        busy = (
+            "\n\n**The machine was busy with other work.** Seconds, rates and the waits of other "
+            "clients are those of a share of it; processor time is what can be compared."
+        )
     model = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
     return (
         f"{len(os.sched_getaffinity(0))} processors ({model[1] if model else '?'}), "
         f"Python {platform.python_version()}, Linux {platform.release()}; "
-        f"load at the start {os.getloadavg()[0]:.1f}"
+        f"load at the start {os.getloadavg()[0]:.1f}{busy}"
     )
 
 
