@@ -7,6 +7,7 @@ read every format, and the compiled kernel, which is far faster and takes a mome
 from __future__ import annotations
 
 import contextlib
+import os
 from dataclasses import dataclass, field
 from datetime import UTC, tzinfo
 from typing import Final, NamedTuple, Protocol
@@ -118,7 +119,9 @@ def engine_for(
 
     `year_hint_ms` is the modification time of the file: year-less times do not lie after it.
     """
-    if expected_bytes >= SMALL_BYTES and fmt.kind == "layout":
+    # Without numba's JIT the kernel is only good for tests.
+    jit = os.environ.get("NUMBA_DISABLE_JIT", "0") in {"", "0"}
+    if jit and expected_bytes >= SMALL_BYTES and fmt.kind == "layout":
         from parser.kernel.codegen import generate
         from parser.kernel.errors import UnsupportedFormatError
         from parser.kernel.loader import is_ready
