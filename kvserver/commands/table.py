@@ -192,6 +192,7 @@ class Registry(dict[bytes, Caller]):
     def __init__(self) -> None:
         super().__init__()
         self.commands: dict[str, Command] = {}
+        self._spelled: dict[bytes, Command] = {}
 
     def add(self, command: Command) -> None:
         """Enter a command; a name that is there already is a mistake of ours."""
@@ -200,9 +201,14 @@ class Registry(dict[bytes, Caller]):
         caller = _caller(command)
         self[command.name.encode()] = caller
         self[command.name.upper().encode()] = caller
+        self._spelled[command.name.encode()] = command
+        self._spelled[command.name.upper().encode()] = command
 
     def find(self, name: bytes) -> Command | None:
         """Return the command of that name, in any spelling."""
+        known = self._spelled.get(name)
+        if known is not None:
+            return known
         try:
             return self.commands.get(name.decode("ascii").lower())
         except UnicodeDecodeError:
