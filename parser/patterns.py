@@ -21,13 +21,18 @@ Only the first ``MAX_MESSAGE_BYTES`` bytes of a message count. Each byte is of o
 3. A token is *masked* when it holds a DIGIT, or when it is exactly two letters a-f or A-F with a
    ``:`` directly before or behind it (the middle of "00:1b:fc:ea:00:11"), or when the message is
    longer than the limit and the token reaches the limit (nobody knows how it goes on).
-4. *Joins*: when one or two bytes, each one of ``: , . ; / | # @`` (``JOIN``), are all that stands
-   between two masked tokens, they are masked too ("10.0.0.1:50010", "2008-11-09/20:35", "fe80::1").
-5. Each maximal run of masked bytes is one value and becomes ``<*>``. All other bytes stay.
+4. A *path* is masked from its first byte to its last. It is made of bytes that are no DELIM and of
+   ``PATH`` bytes; it is at least two bytes long, and its first one is a ``/`` that is the first
+   byte of the message or stands behind a ``=`` or a byte that cannot be in a path
+   ("/var/log/messages", "src: /10.0.0.1", "GET /a/b?c=d HTTP", the "//host/x" of a URL).
+5. *Joins*: when one or two bytes, each one of ``: , . ; / | # @`` (``JOIN``), are all that stands
+   between two masked bytes, they are masked too ("10.0.0.1:50010", "2008-11-09/20:35", "fe80::1").
+6. Each maximal run of masked bytes is one value and becomes ``<*>``. All other bytes stay.
 
-As bitmaps over a block of bytes, M being the bytes of masked tokens and J the JOIN bytes outside of
-tokens: ``one = J & M<<1 & M>>1``; ``two = J & J>>1 & M<<1 & M>>2``; ``M |= one | two | two<<1``,
-where ``x<<n`` moves a byte's bit n positions to the right in the text. Both use the M of step 3.
+As bitmaps over a block of bytes, M being the masked bytes of tokens and paths and J the JOIN bytes
+outside of tokens: ``one = J & M<<1 & M>>1``; ``two = J & J>>1 & M<<1 & M>>2``;
+``M |= one | two | two<<1``, where ``x<<n`` moves a byte's bit n positions to the right in the text.
+Both use the M of step 4.
 
 The id of a pattern is the first eight bytes of its BLAKE2b, big endian, and never 0.
 """
@@ -48,13 +53,14 @@ __all__ = [
     "JOIN",
     "MASK_VERSION",
     "MAX_MESSAGE_BYTES",
+    "PATH",
     "WILDCARD",
     "mask",
     "mask_values",
     "pattern_id",
 ]
 
-MASK_VERSION: Final = 2
+MASK_VERSION: Final = 3
 """Grows whenever a message could get another pattern; ids of different versions do not mix."""
 
 MAX_MESSAGE_BYTES: Final = 2048
@@ -64,6 +70,8 @@ WILDCARD: Final = b"<*>"
 
 DELIMITERS: Final = b" \t\r\n\x0b\x0c\x00=:,;()[]{}<>\"'`|#!?&@/\\"
 JOIN: Final = b":,.;/|#@"
+PATH: Final = b"/\\?&=#@>"
+"""With ``>``, so that a ``/`` behind a ``<*>`` begins no path when a pattern is masked again."""
 CLASS_WORD, CLASS_DELIM, CLASS_DIGIT, CLASS_DOT = 0, 1, 2, 3
 
 BYTE_CLASS: Final = bytes(
@@ -81,8 +89,11 @@ BYTE_CLASS: Final = bytes(
 _DELIM = re.escape(DELIMITERS)
 _IN = rb"[^" + _DELIM + rb"\.]"
 _PLAIN = rb"[^" + _DELIM + rb"\.0-9]"
+_NO_PATH = re.escape(bytes(byte for byte in DELIMITERS if byte not in PATH))
+_PATH = rb"(?<![^=" + _NO_PATH + rb"])/[^" + _NO_PATH + rb"]++"
 _TOKEN: Final = re.compile(
-    # A token without a digit, or (group 1) a pair of hexadecimal letters, or any other token.
+    rb"(" + _PATH + rb")|"
+    # A token without a digit, or (group 2) a pair of hexadecimal letters, or any other token.
     rb"((?<=:)[a-fA-F]{2}(?!" + _IN + rb"|\." + _IN + rb")|[a-fA-F]{2}(?=:))"
     rb"|" + _PLAIN + rb"++(?:\." + _PLAIN + rb"++)*+(?!" + _IN + rb"|\." + _IN + rb")"
     rb"|(" + _IN + rb"++(?:\." + _IN + rb"++)*+)"

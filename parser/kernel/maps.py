@@ -6,7 +6,15 @@ import re
 from collections.abc import Sequence
 from typing import Final
 
-from parser.patterns import BYTE_CLASS, CLASS_DELIM, CLASS_DIGIT, CLASS_DOT, CLASS_WORD, JOIN
+from parser.patterns import (
+    BYTE_CLASS,
+    CLASS_DELIM,
+    CLASS_DIGIT,
+    CLASS_DOT,
+    CLASS_WORD,
+    JOIN,
+    PATH,
+)
 
 __all__ = ["CLASSES", "CLEAN", "DIGITS", "Maps", "Ranges"]
 
@@ -43,8 +51,11 @@ CLASSES: Final[dict[str, Ranges]] = {
 }
 """The bytes of each type; "before" is what may not stand before a capture that leads a pattern."""
 
-CLEAN: Final = bytes(BYTE_CLASS[byte] == CLASS_DELIM and byte not in JOIN for byte in range(256))
-"""Bytes that end every token and join: a message between two of them is masked where it stands."""
+CLEAN: Final = bytes(
+    BYTE_CLASS[byte] == CLASS_DELIM and byte not in JOIN + PATH for byte in range(256)
+)
+"""Bytes that end every token, join and path: a message between two of them is masked where it
+stands."""
 
 _FIXED: Final[tuple[Ranges, ...]] = (
     _class(CLASS_WORD, CLASS_DIGIT),
@@ -54,6 +65,9 @@ _FIXED: Final[tuple[Ranges, ...]] = (
     ((65, 70), (97, 102)),
     ((58, 58),),
     ((10, 10),),
+    ((47, 47),),
+    ((61, 61),),
+    _ranges(list(PATH)),
 )
 """The classes that every kernel has, in the order of parser/kernel/scan.py."""
 

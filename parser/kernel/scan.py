@@ -6,10 +6,11 @@
 from __future__ import annotations
 
 from parser.kernel.ops import add, clz, compiled, ctz, ld8, ld64, mul, shl, shr, st64
-from parser.kernel.vectors import LANES, join_words, pair_words, token_words
+from parser.kernel.vectors import LANES, join_words, pair_words, path_words, token_words
 
 # Bitmaps by number: three that are computed, then the classes of parser/patterns.py.
 TOKEN, DIGITS_MASKED, MASKED, WORD, DOT, DIGIT, JOIN, HEX_LETTER, COLON, NEWLINE = range(10)
+SLASH, EQUALS, PATH = range(10, 13)
 
 _SEED = 0x2545F4914F6CDD1D
 _MULTIPLY = -0x61C8864680B583EB
@@ -65,6 +66,7 @@ def mask_blocks(maps: int, stride: int, blocks: int) -> None:
     token, value, masked = maps, maps + stride, maps + 2 * stride
     word, dot, digit = maps + 3 * stride, maps + 4 * stride, maps + 5 * stride
     join, letter, colon = maps + 6 * stride, maps + 7 * stride, maps + 8 * stride
+    slash, equals, path = maps + 10 * stride, maps + 11 * stride, maps + 12 * stride
     whole = (blocks + LANES - 1) // LANES * LANES
     for at in range(blocks, whole + 1):
         place = at << 3
@@ -74,15 +76,28 @@ def mask_blocks(maps: int, stride: int, blocks: int) -> None:
         st64(join + place, 0)
         st64(letter + place, 0)
         st64(colon + place, 0)
+        st64(slash + place, 0)
+        st64(equals + place, 0)
+        st64(path + place, 0)
     st64(token + (whole << 3), 0)
     st64(value + (whole << 3), 0)
     for at in range(0, whole, LANES):
         place = at << 3
         token_words(word + place, dot + place, digit + place, token + place, value + place)
-    # Tokens that go on in the next word: masked in one of them is masked in both.
+        path_words(
+            word + place, dot + place, path + place, slash + place, equals + place, masked + place
+        )
+    # Tokens and paths that go on in the next word: masked in one of them is masked in both.
     tokens, values = ld64(token), ld64(value)
+    held = ld64(masked)
     for at in range(1, blocks):
         place = at << 3
+        goes_on = held < 0
+        held = ld64(masked + place)
+        if goes_on:
+            inside = ld64(word + place) | ld64(dot + place) | ld64(path + place)
+            held |= inside & ~add(inside, 1)
+            st64(masked + place, held)
         spans = shr(tokens & values, 63)
         tokens = ld64(token + place)
         values = ld64(value + place) | (tokens & ~add(tokens, 1) & -spans)
@@ -96,7 +111,14 @@ def mask_blocks(maps: int, stride: int, blocks: int) -> None:
         st64(value + place, values)
     for at in range(0, whole, LANES):
         place = at << 3
-        pair_words(token + place, value + place, letter + place, colon + place, value + place)
+        pair_words(
+            token + place,
+            value + place,
+            masked + place,
+            letter + place,
+            colon + place,
+            value + place,
+        )
     for at in range(0, whole, LANES):
         place = at << 3
         join_words(token + place, value + place, join + place, masked + place)

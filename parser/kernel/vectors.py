@@ -4,7 +4,7 @@ Each step is one formula, written once. It is applied to vector registers in com
 plain integers with the JIT off. ``x(-1)`` is a bitmap's word before, ``x(1)`` the one behind, so
 that ``x(0) << 1 | x(-1) >> 63`` are the flags of the byte before each byte.
 
-Tokens that span two words are left to parser/kernel/scan.py.
+Tokens and paths that span two words are left to parser/kernel/scan.py.
 """
 
 # ruff: noqa: PLR0917 - compiled functions take positional arguments only
@@ -20,7 +20,7 @@ from numba.extending import intrinsic
 
 from parser.kernel.ops import JIT, ld64, st64
 
-__all__ = ["LANES", "join_words", "pair_words", "token_words"]
+__all__ = ["LANES", "join_words", "pair_words", "path_words", "token_words"]
 
 LANES: Final = 8
 _I64: Final = ir.IntType(64)
@@ -108,14 +108,29 @@ def _tokens(word: Bitmap, dot: Bitmap, digit: Bitmap) -> tuple[Any, Any]:
     return token, filled
 
 
-def _pairs(token: Bitmap, filled: Bitmap, letter: Bitmap, colon: Bitmap) -> tuple[Any]:
-    """Masked tokens, with those of exactly two letters a-f beside a colon."""
+def _paths(word: Bitmap, dot: Bitmap, path: Bitmap, slash: Bitmap, equals: Bitmap) -> tuple[Any]:
+    """Paths, as far as they are in the word in which they begin."""
+
+    def inside(at: int) -> Any:
+        return word(at) | dot(at) | path(at)
+
+    def before(at: int) -> Any:
+        return ~inside(at) | equals(at)
+
+    start = slash(0) & _behind(before) & _ahead(inside)
+    return (inside(0) & (~(inside(0) + start) | start),)
+
+
+def _pairs(
+    token: Bitmap, filled: Bitmap, path: Bitmap, letter: Bitmap, colon: Bitmap
+) -> tuple[Any]:
+    """Masked tokens and paths, with tokens of exactly two letters a-f beside a colon."""
     here = letter(0) & token(0)
     first = here & _ahead(letter) & ~_behind(token) & ~_ahead(token, 2)
     second = here & _behind(letter) & ~_ahead(token) & ~_behind(token, 2)
     first = first & (_behind(colon) | _ahead(colon, 2))
     second = second & (_behind(colon, 2) | _ahead(colon))
-    return (filled(0) | first | second,)
+    return (filled(0) | path(0) | first | second,)
 
 
 def _joins(token: Bitmap, value: Bitmap, join: Bitmap) -> tuple[Any]:
@@ -152,6 +167,14 @@ def _step(formula: Callable[..., tuple[Any, ...]], sources: int, targets: int) -
         return context.get_dummy_value()
 
     signature = types.void(*[types.int64] * count)
+    if count == 6:
+
+        @intrinsic
+        def six(typingctx: Any, a: Any, b: Any, c: Any, d: Any, e: Any, f: Any) -> Any:  # noqa: ARG001
+            return signature, codegen
+
+        return six
+
     if count == 5:
 
         @intrinsic
@@ -184,5 +207,6 @@ def _plain(formula: Callable[..., tuple[Any, ...]], sources: int) -> Callable[..
 
 
 token_words = _step(_tokens, 3, 2)
-pair_words = _step(_pairs, 4, 1)
+path_words = _step(_paths, 5, 1)
+pair_words = _step(_pairs, 5, 1)
 join_words = _step(_joins, 3, 1)

@@ -95,8 +95,8 @@ def test_different_events_stay_apart(rule: str) -> None:
 
 
 def test_what_all_patterns_of_a_template_share_is_shown_as_it_was_written() -> None:
-    lines = ["read /etc/hosts for user ann", "read /etc/hosts for user bob"]
-    assert set(grouped(lines).values()) == {"read /etc/hosts for user <*>"}
+    lines = ["read hosts.conf for user ann", "read hosts.conf for user bob"]
+    assert set(grouped(lines).values()) == {"read hosts.conf for user <*>"}
 
 
 WORDS = st.sampled_from(["user", "ann", "bob", "cat", "dog", "eel", "7", "a1", "/x/y", "on", "="])
