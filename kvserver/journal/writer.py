@@ -32,7 +32,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Literal, NoReturn, get_args
 from zlib import crc32
 
-from kvserver.errors import JournalFailedError, JournalFullError
+from kvserver.errors import JournalError, JournalFailedError, JournalFullError
 from kvserver.journal import manifest as manifests
 from kvserver.journal.backup import Backups
 from kvserver.journal.manifest import Entry, Manifest
@@ -106,7 +106,11 @@ class Journal:
         self._full_reason: str | None = None
         self.backups = Backups(self)
         """Copies that clients are reading."""
+        self._write_lock = threading.RLock()
         self._sync_lock = threading.Lock()
+        self._maintain_lock = threading.Lock()
+        """Taken before the sync lock or the manifest lock, never after."""
+        self._closed = False
         self._appended = 0
         self._synced = 0
         self._dirty_since: float | None = None
@@ -193,6 +197,12 @@ class Journal:
         """
         if not effects:
             return
+        with self._write_lock:  # nobody else writes, except for `close` in its thread
+            self._append(effects)
+
+    def _append(self, effects: Sequence[Effect]) -> None:
+        if self._closed:
+            return  # a key that expires now expires again after the next start
         if self.failed is not None:
             raise JournalFailedError(self.failed)
         if len(effects) > MAX_EFFECTS:
@@ -259,11 +269,12 @@ class Journal:
 
     def retry(self) -> bool:
         """Write what is pending; return whether the journal is whole again."""
-        while self._pending and self.failed is None:
-            if not self._write(self._pending[0]):
-                return False
-            self._pending.popleft()
-        self._full_reason = None
+        with self._write_lock:
+            while self._pending and self.failed is None and not self._closed:
+                if not self._write(self._pending[0]):
+                    return False
+                self._pending.popleft()
+            self._full_reason = None
         return True
 
     def _fail(self, reason: str) -> NoReturn:
@@ -281,6 +292,8 @@ class Journal:
             JournalFailedError: the device failed, now or before. There is no second try.
         """
         with self._sync_lock:
+            if self._closed:
+                return
             if self.failed is not None:
                 raise JournalFailedError(self.failed)
             started = self._now_s()
@@ -313,16 +326,17 @@ class Journal:
         Raises:
             JournalFailedError: the device failed.
         """
-        if self.failed is not None:
-            return
-        self._seal_full()
-        if self.needs_maintenance and self._prepared is None:
-            try:
-                self._prepare()
-            except JournalFullError as error:
-                self.maintenance_failures += 1
-                self.maintenance_error = str(error)
-        self.maintenances += 1
+        with self._maintain_lock:
+            if self.failed is not None or self._closed:
+                return
+            self._seal_full()
+            if self.needs_maintenance and self._prepared is None:
+                try:
+                    self._prepare()
+                except JournalFullError as error:
+                    self.maintenance_failures += 1
+                    self.maintenance_error = str(error)
+            self.maintenances += 1
 
     @property
     def needs_maintenance(self) -> bool:
@@ -395,7 +409,11 @@ class Journal:
         Called by the server's task: by `append`, and by whoever waits for a rotation when nothing
         is written.
         """
-        if self._prepared is None or self._pending or self.failed is not None:
+        with self._write_lock:
+            return self._rotate_if_needed()
+
+    def _rotate_if_needed(self) -> bool:
+        if self._prepared is None or self._pending or self.failed is not None or self._closed:
             return False
         if self._records == 0 or not (self._rotation_wanted or self._size >= self.segment_bytes):
             return False
@@ -436,6 +454,8 @@ class Journal:
             JournalFailedError: the device failed.
         """
         with self._manifest_lock:
+            if self._closed:  # the directory may have another server by now
+                raise JournalError("the journal is closed")
             entries = self._manifest.entries
             gone = tuple(e.name for e in entries if not e.open and e.last <= base.last)
             rest = tuple(e for e in entries if e.open or e.last > base.last)
@@ -447,12 +467,18 @@ class Journal:
     def close(self) -> None:
         """Write what is pending, sync, give the lock back; under every policy.
 
+        What other tasks and threads still ask of the journal does nothing from then on.
+
         Raises:
             JournalFullError: pending records found no space and are lost.
             JournalFailedError: the device failed.
         """
-        try:
-            if self.failed is None:
+        with self._maintain_lock:
+            if self._closed:
+                return
+            try:
+                if self.failed is not None:
+                    raise JournalFailedError(self.failed)
                 whole = self.retry()
                 self.sync()
                 self._seal_full()
@@ -460,10 +486,10 @@ class Journal:
                     raise JournalFullError(
                         f"{len(self._pending)} records could not be written: {self._full_reason}"
                     )
-            else:
-                raise JournalFailedError(self.failed)
-        finally:
-            self._release()
+            finally:
+                with self._write_lock, self._sync_lock, self._manifest_lock:
+                    self._closed = True
+                    self._release()
 
     def _release(self) -> None:
         for file, _ in self._full:

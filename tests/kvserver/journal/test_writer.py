@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import pytest
 import trio
 import trio.testing
 
-from kvserver.errors import JournalFailedError
+from kvserver.errors import JournalError, JournalFailedError
 from kvserver.journal.fs import RealFileSystem
 from kvserver.journal.recovery import recover
 from kvserver.journal.service import JournalService
@@ -201,3 +202,43 @@ async def test_the_service_heals_a_full_disk_and_rotates_when_asked() -> None:
     assert [entry.open for entry in journal.manifest.entries] == [False, True]
     journal.close()
     assert opened(disk.killed())[1] == [["set", b"a", b"1"], ["set", b"b", b"2"]]
+
+
+def test_whatever_comes_after_the_close_changes_nothing(tmp_path: Path) -> None:
+    journal, _ = opened(RealFileSystem(tmp_path), segment_bytes=100)
+    for n in range(10):
+        journal.append([["set", b"%d" % n, b"x" * 30]])
+        journal.maintain()
+    base = journal.manifest.closed[0]
+    journal.want_rotation()
+    journal.close()
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    journal.append([["del", b"1"]])
+    journal.sync()
+    journal.maintain()
+    journal.rotate_if_needed()
+    journal.retry()
+    journal.close()
+    with pytest.raises(JournalError, match="closed"):
+        journal.replace_by_base(base)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+    assert journal.failed is None
+
+
+def test_closing_while_others_sync_and_maintain_is_no_failure(tmp_path: Path) -> None:
+    for _ in range(20):
+        journal, _ = opened(RealFileSystem(tmp_path), segment_bytes=100)
+        threads = [
+            threading.Thread(target=work)
+            for work in (journal.maintain, journal.sync, journal.close, journal.maintain)
+        ]
+        for n in range(5):
+            journal.append([["set", b"%d" % n, b"x" * 60]])
+            journal.maintain()
+        for thread in threads:
+            thread.start()
+        for n in range(5):
+            journal.append([["set", b"%d" % n, b"x" * 60]])
+        for thread in threads:
+            thread.join()
+        assert journal.failed is None
