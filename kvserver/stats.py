@@ -114,7 +114,6 @@ class Stats:
         self.error_replies = 0
         self.peak_clients = 0
         self.turns = 0
-        self.longest_turn_us = 0
 
     def sampled(self, name: str, ns: int, n: int) -> None:
         """Note that ``n`` calls of a quick command took ``ns`` each."""
@@ -155,7 +154,6 @@ class Stats:
             "error_replies",
             "auth_failures",
             "turns",
-            "longest_turn_us",
         ):
             setattr(self, name, 0)
 
