@@ -73,7 +73,7 @@ def test_the_page_tells_templates_keys_books_and_times(full: ServerProcess, tmp_
     text = made(full, tmp_path / "out.html")
     said = " ".join(parsed(text).text)
     assert "block_123" in said
-    assert "Receiving block <*> src: /<*> dest: /<*>" in said
+    assert "Receiving block <*> src: <*> dest: <*>" in said
     assert "hdfs.log" in said
     assert "3,000" in said
     assert "Events over time, from" in text

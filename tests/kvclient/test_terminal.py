@@ -65,7 +65,7 @@ def test_a_summary_is_a_table_with_the_text_of_each_event(
     assert "block_1" in text
     assert "2008-11-09T20:35:18Z" in text
     assert "INFO 19" in text
-    assert "Receiving block <*> src: /<*>" in text
+    assert "Receiving block <*> src: <*>" in text
     assert "{" not in text
 
 
