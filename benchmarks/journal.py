@@ -55,6 +55,8 @@ class Server:
     port: int
     start_s: float
     log: Path
+    start_cpu_s: float = 0.0
+    """Processor time until it was ready: what a busy machine does not change."""
 
     def ask(self, *command: bytes) -> object:
         """Send one command on a connection of its own."""
@@ -106,6 +108,8 @@ def start(name: str, directory: Path, policy: str, *options: str) -> Server:
                 break
         time.sleep(0.01)
     server.start_s = time.perf_counter() - began
+    fields = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
+    server.start_cpu_s = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
     return server
 
 
@@ -181,7 +185,7 @@ def serving(keys: int, rounds: int) -> list[tuple[str, float, float]]:
 
 
 def restart(keys: int, rounds: int) -> list[tuple[str, float, float]]:
-    """Keys a second from the start of the process on, less what an empty start takes."""
+    """Keys a second of processor time until ready, less what an empty start takes."""
     rates: dict[str, list[float]] = {"redis": [], "kvserver": [], "redis base": [], "base": []}
     for _ in range(rounds):
         for name in ("redis", "kvserver"):
@@ -191,7 +195,7 @@ def restart(keys: int, rounds: int) -> list[tuple[str, float, float]]:
             ):
                 data = Path(directory) / "d"
                 with running(name, Path(directory) / "empty", "everysec") as server:
-                    empty_s = server.start_s
+                    empty_s = server.start_cpu_s
                 server = start(name, data, "everysec", "--compaction-min", "100gb")
                 stack.callback(server.kill)
                 options = ("-t", "set", "-r", str(keys), "-d", "100", "-P", "16")
@@ -201,7 +205,7 @@ def restart(keys: int, rounds: int) -> list[tuple[str, float, float]]:
                 server = start(name, data, "everysec", "--compaction-min", "100gb")
                 stack.callback(server.kill)
                 assert server.ask(b"DBSIZE") == written
-                rates[name].append(2 * keys / (server.start_s - empty_s))
+                rates[name].append(2 * keys / (server.start_cpu_s - empty_s))
                 if name == "kvserver":
                     compact(server)
                 else:
@@ -210,14 +214,14 @@ def restart(keys: int, rounds: int) -> list[tuple[str, float, float]]:
                 server = start(name, data, "everysec")
                 stack.callback(server.kill)
                 folded = "base" if name == "kvserver" else "redis base"
-                rates[folded].append(written / (server.start_s - empty_s))
+                rates[folded].append(written / (server.start_cpu_s - empty_s))
                 server.stop()
     ours, theirs, base, theirs_base = (
         statistics.median(rates[name]) for name in ("kvserver", "redis", "base", "redis base")
     )
     return [
-        ("restart: writes replayed a second", ours, theirs),
-        ("restart after compaction: keys a second", base, theirs_base),
+        ("restart: writes replayed in a second of processor time", ours, theirs),
+        ("restart after compaction: keys, the same", base, theirs_base),
     ]
 
 
