@@ -276,7 +276,9 @@ def report(lines: int, rounds: int, directory: Path) -> Iterator[str]:
     make_log("hdfs", hdfs, lines)
     make_log("combined", combined, lines // 2)
     yield f"# The kernel\n\n{machine()}  \n"
-    yield f"{time.strftime('%Y-%m-%d %H:%M')}, medians of {rounds}. See benchmarks/kernel.py.\n\n"
+    load = ", ".join(f"{value:.1f}" for value in os.getloadavg())
+    yield f"{time.strftime('%Y-%m-%d %H:%M')}, medians of {rounds}, load average before {load}. "
+    yield "See benchmarks/kernel.py.\n\n"
     yield f"HDFS: {lines:,} lines, {hdfs.stat().st_size / 1e6:,.0f} MB. {compare(hdfs)}.\n\n"
     rates: dict[str, list[float]] = {}
     cpu: list[float] = []
