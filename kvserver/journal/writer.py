@@ -201,10 +201,10 @@ class Journal:
             self._append(effects)
 
     def _append(self, effects: Sequence[Effect]) -> None:
-        if self._closed:
-            return  # a key that expires now expires again after the next start
         if self.failed is not None:
             raise JournalFailedError(self.failed)
+        if self._closed:
+            return  # a key that expires now expires again after the next start
         if len(effects) > MAX_EFFECTS:
             self._append_in_pieces(effects, MAX_EFFECTS)
             return
@@ -292,10 +292,10 @@ class Journal:
             JournalFailedError: the device failed, now or before. There is no second try.
         """
         with self._sync_lock:
-            if self._closed:
-                return
             if self.failed is not None:
                 raise JournalFailedError(self.failed)
+            if self._closed:
+                return
             started = self._now_s()
             # The order of these reads matters: `append` may run at the same time, and whatever it
             # does in between must make us believe less, never more.
