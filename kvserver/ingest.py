@@ -2,8 +2,8 @@
 
 A map, as msgpack or as JSON text: ``source`` (unsigned 64 bits or 16 hexadecimal digits),
 ``ranges`` ([[start, end], …]), ``books`` ({name: n}), ``patterns`` ({id: [text, count, first,
-last, example]}) and ``about`` (kept as it is). Only the source is required. Other names are refused,
-so that a misspelt one is not lost in silence.
+last, example]}) and ``about`` (kept as it is). Only the source is required. Other names are
+refused, so that a misspelt one is not lost in silence.
 """
 
 from __future__ import annotations
