@@ -55,6 +55,10 @@ PIECE_KEYS: Final = 3000
 key, and other clients wait that long. A log with a key of its own in every line gets small pieces,
 one with twenty lines a key large ones."""
 
+NICENESS: Final = 10
+"""Producers give way: where processors are few, those who ask the store must not wait for those
+who count."""
+
 _FIRST_PIECE_BYTES: Final = 1 << 18
 _LEAST_PIECE_BYTES: Final = 1 << 16
 _LINE_BYTES: Final = 1024  # enough of a line to tell how it begins
@@ -435,6 +439,7 @@ def main() -> None:
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
     _die_with(os.getppid())
+    os.nice(NICENESS)
     link = socket.socket(fileno=int(sys.argv[1]))
     link.setblocking(True)
     work = Work()
