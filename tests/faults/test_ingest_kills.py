@@ -81,7 +81,7 @@ def test_a_run_that_is_killed_is_resumed_exactly(
     seed = random.randrange(10**6) if deep else 20_081_109
     print("seed", seed)
     draw = random.Random(f"{seed} {victim}")
-    for cycle in range(25 if deep else 2):
+    for cycle in range(25 if deep else 3):
         data = tmp_path / f"data{cycle}"
         server = start_server(data, "--fsync", "always")
         try:
