@@ -397,3 +397,35 @@ def test_under_load_nothing_is_lost_and_memory_does_not_grow(tmp_path: Path, dee
     with running_server(tmp_path / "data") as server, connect(server) as sock:
         sock.sendall(b"".join(frame(b"GET", b"counter:%d" % me) for me in range(clients)))
         exactly(sock, b"".join(b"$%d\r\n%d\r\n" % (len(str(n)), n) for n in done))
+
+
+def test_who_comes_while_the_journal_is_read_is_told_so(tmp_path: Path) -> None:
+    with running_server(tmp_path, "--fsync", "no") as server, connect(server) as sock:
+        port = server.port
+        for start in range(0, 400_000, 1000):
+            pairs = [b"key:%d" % n for n in range(start, start + 1000) for _ in range(2)]
+            sock.sendall(frame(b"MSET", *pairs))
+            exactly(sock, b"+OK\r\n")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "kvserver", "--port", str(port), "--data-dir", str(tmp_path)],
+        cwd=ROOT,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        told = set()
+        deadline = time.monotonic() + 30
+        while b"$10\r\nkey:399999\r\n" not in told:
+            assert time.monotonic() < deadline, told
+            with (
+                contextlib.suppress(ConnectionError),
+                socket.create_connection(("127.0.0.1", port), timeout=10) as sock,
+            ):
+                sock.sendall(frame(b"GET", b"key:399999"))
+                told.add(sock.recv(1000))
+        assert told == {
+            b"-LOADING Redis is loading the dataset in memory\r\n",
+            b"$10\r\nkey:399999\r\n",
+        }
+    finally:
+        process.terminate()
+        assert process.wait(timeout=30) == 0
