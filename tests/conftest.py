@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+from kvclient.client import Client
 from tests.support import ServerProcess, running_server
 
 settings.register_profile(
@@ -48,3 +49,18 @@ def server(tmp_path: Path) -> Iterator[ServerProcess]:
     """A real server with an empty directory of its own."""
     with running_server(tmp_path / "data") as process:
         yield process
+
+
+@pytest.fixture(scope="module")
+def module_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    """A real server for all tests of a module."""
+    with running_server(tmp_path_factory.mktemp("server") / "data") as process:
+        yield process
+
+
+@pytest.fixture
+def cleared_server(module_server: ServerProcess) -> ServerProcess:
+    """The module's server, without a key, and having heard of no log."""
+    with Client(module_server.url) as client:
+        client.clear()
+    return module_server

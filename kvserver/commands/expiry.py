@@ -64,13 +64,19 @@ def pexpire(session: Session, args: list[bytes]) -> bytes:
     return set_deadline(session, args, factor=1, absolute=False)
 
 
-def _left_ms(session: Session, key: bytes) -> int:
-    """Milliseconds left; -1 without a deadline, -2 without a key."""
+def moment_ms(session: Session, key: bytes) -> int:
+    """When a key expires, epoch ms; -1 for never, -2 when there is no such key."""
     keyspace = session.keyspace
     if not keyspace.exists(key):
         return -2
     deadline_ms = keyspace.deadline(key)
-    return -1 if deadline_ms is None else max(0, deadline_ms - keyspace.now)
+    return -1 if deadline_ms is None else deadline_ms
+
+
+def _left_ms(session: Session, key: bytes) -> int:
+    """Milliseconds left; -1 without a deadline, -2 without a key."""
+    deadline_ms = moment_ms(session, key)
+    return deadline_ms if deadline_ms < 0 else max(0, deadline_ms - session.keyspace.now)
 
 
 @TABLE.command("ttl", 2, "readonly fast", keys=(1, 1, 1), complexity="O(1)")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kvserver.commands.expiry import set_deadline
+from kvserver.commands.expiry import moment_ms, set_deadline
 from kvserver.commands.table import CommandTable
 from kvserver.resp import integer
 from kvserver.session import Session
@@ -22,23 +22,14 @@ def pexpireat(session: Session, args: list[bytes]) -> bytes:
     return set_deadline(session, args, factor=1, absolute=True)
 
 
-def _moment_ms(session: Session, key: bytes) -> int:
-    """When a key expires; -1 for never, -2 when there is no such key."""
-    keyspace = session.keyspace
-    if not keyspace.exists(key):
-        return -2
-    deadline_ms = keyspace.deadline(key)
-    return -1 if deadline_ms is None else deadline_ms
-
-
 @TABLE.command("expiretime", 2, "readonly fast", keys=(1, 1, 1), since="7.0.0", complexity="O(1)")
 def expiretime(session: Session, args: list[bytes]) -> bytes:
     """Returns when a key expires, in seconds since 1970."""
-    moment_ms = _moment_ms(session, args[1])
-    return integer(moment_ms if moment_ms < 0 else (moment_ms + 500) // 1000)
+    deadline_ms = moment_ms(session, args[1])
+    return integer(deadline_ms if deadline_ms < 0 else (deadline_ms + 500) // 1000)
 
 
 @TABLE.command("pexpiretime", 2, "readonly fast", keys=(1, 1, 1), since="7.0.0", complexity="O(1)")
 def pexpiretime(session: Session, args: list[bytes]) -> bytes:
     """Returns when a key expires, in milliseconds since 1970."""
-    return integer(_moment_ms(session, args[1]))
+    return integer(moment_ms(session, args[1]))

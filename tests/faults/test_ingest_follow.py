@@ -13,27 +13,17 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from kvclient.client import Client
-from tests.support import ROOT, ServerProcess, running_server
-
-
-@pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    with running_server(tmp_path_factory.mktemp("server") / "data") as process:
-        yield process
+from tests.support import ROOT, ServerProcess
 
 
 @pytest.fixture
-def server(running: ServerProcess) -> ServerProcess:
-    """A server without a key that has heard of no log."""
-    with Client(running.url) as client:
-        client.clear()
-    return running
+def server(cleared_server: ServerProcess) -> ServerProcess:
+    return cleared_server
 
 
 def start_follower(server: ServerProcess, logs: Path) -> subprocess.Popen[bytes]:

@@ -6,7 +6,6 @@ import gzip
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -43,18 +42,9 @@ def generated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    with running_server(tmp_path_factory.mktemp("server") / "data") as process:
-        yield process
-
-
 @pytest.fixture
-def server(running: ServerProcess) -> ServerProcess:
-    """A server without a key that has heard of no log."""
-    with Client(running.url) as client:
-        client.clear()
-    return running
+def server(cleared_server: ServerProcess) -> ServerProcess:
+    return cleared_server
 
 
 def ingest(server: ServerProcess, *arguments: str, code: int = 0) -> dict[str, Any]:

@@ -8,7 +8,6 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,18 +19,9 @@ from tests.support import ROOT, ServerProcess, run_kvcli, running_server
 LINE = b"081109 203518 143 INFO dfs.DataNode$DataXceiver: Receiving block blk_%d src: /10.0.0.%d\n"
 
 
-@pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    with running_server(tmp_path_factory.mktemp("server") / "data") as process:
-        yield process
-
-
 @pytest.fixture
-def server(running: ServerProcess) -> ServerProcess:
-    """A server without a key that has heard of no log."""
-    with Client(running.url) as client:
-        client.clear()
-    return running
+def server(cleared_server: ServerProcess) -> ServerProcess:
+    return cleared_server
 
 
 def log(first: int, last: int) -> bytes:
