@@ -45,7 +45,8 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from kvclient.client import Client  # noqa: E402  # after the path is set
+from benchmarks.peers import MAWK_BY_BLOCK  # noqa: E402  # after the path is set
+from kvclient.client import Client  # noqa: E402
 from parser.summary import parse_time_ms  # noqa: E402
 from parser.synthetic import generate  # noqa: E402
 
@@ -278,18 +279,9 @@ def polars_took(log: Path) -> Took:
     return taken[0]
 
 
-_MAWK = r"""
-match($0, /blk_-?[0-9]+/) {
-    b = substr($0, RSTART, RLENGTH); t = $1 " " $2
-    n[b]++; if (!(b in f) || t < f[b]) f[b] = t; if (t > l[b]) l[b] = t; v[b, $4]++
-}
-END { c = 0; for (b in n) c++; print c }
-"""
-
-
 def mawk_took(log: Path) -> Took:
     with timing() as taken:
-        subprocess.run(["mawk", _MAWK, str(log)], check=True, capture_output=True)
+        subprocess.run(["mawk", MAWK_BY_BLOCK, str(log)], check=True, capture_output=True)
     return taken[0]
 
 

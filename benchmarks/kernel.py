@@ -37,6 +37,7 @@ sys.path.insert(0, str(ROOT))
 
 import msgpack  # noqa: E402  # after the path is set
 
+from benchmarks.peers import MAWK_BY_BLOCK  # noqa: E402
 from parser.formats import BUILTIN  # noqa: E402
 from parser.kernel.engine import Kernel  # noqa: E402
 from parser.summary import Summary, merge, unpack  # noqa: E402
@@ -179,17 +180,10 @@ def polars_rows(log: Path) -> Any:
     )
 
 
-_MAWK = r"""
-match($0, /blk_-?[0-9]+/) {
-    b = substr($0, RSTART, RLENGTH); t = $1 " " $2
-    n[b]++; if (!(b in f) || t < f[b]) f[b] = t; if (t > l[b]) l[b] = t; v[b, $4]++
-}
-END { c = 0; for (b in n) c++; print c }
-"""
-
-
 def mawk_keys(log: Path) -> int:
-    return int(subprocess.run(["mawk", _MAWK, str(log)], check=True, capture_output=True).stdout)
+    return int(
+        subprocess.run(["mawk", MAWK_BY_BLOCK, str(log)], check=True, capture_output=True).stdout
+    )
 
 
 def drain3_lines(log: Path) -> int:
