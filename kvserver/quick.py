@@ -12,10 +12,13 @@ general way takes 0.9.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Final
 
 from kvserver import resp
 from kvserver.errors import CommandError
+from kvserver.runs import Shape, shape_of
+from kvserver.values import SummaryValue
 
 if TYPE_CHECKING:
     from kvserver.session import Session
@@ -33,9 +36,6 @@ _GETS: Final = frozenset([b"GET", b"get"])
 _SETS: Final = frozenset([b"SET", b"set"])
 _SHORT_BYTES: Final = 72
 """A shorter chunk is hardly a run."""
-_SIZES: Final = {b"$%d" % size: size for size in range(4096)}
-_RUNS: Final = {b"*2\r\n$3\r\n%b\r\n" % name: name for name in (b"GET", b"get")}
-_ONLY_BYTES: Final = {bytes}
 
 
 def serve(session: Session, data: bytes, calls: dict[bytes, int]) -> bytes | None:
@@ -45,9 +45,10 @@ def serve(session: Session, data: bytes, calls: dict[bytes, int]) -> bytes | Non
     the command, or None when this is not for here: then nothing has happened.
     """
     if len(data) > _SHORT_BYTES:
-        name = _RUNS.get(data[:13])
-        if name is not None and (n := _serve_even_run(session, data)):
-            calls[name] = calls.get(name, 0) + n
+        shape = shape_of(data)
+        if shape is not None and _serve_run(session, data, shape):
+            name = shape.name
+            calls[name] = calls.get(name, 0) + shape.n
             return name
     tokens = data.split(_CRLF)
     head = tokens[0]
@@ -108,28 +109,18 @@ def serve(session: Session, data: bytes, calls: dict[bytes, int]) -> bytes | Non
     return name
 
 
-def _serve_even_run(session: Session, data: bytes) -> int:
-    """Run GETs whose keys are all of one size; return how many, 0 when it is something else.
-
-    Then everything between two keys is the same bytes, and one split gives them all. (For SETs,
-    with a second header to compare, this was slower than the general run.)
-    """
-    end = data.find(_CRLF, 13)
-    size = _SIZES.get(data[13:end])
-    if size is None or not data.endswith(_CRLF):
-        return 0
-    start = end + 2
-    n, rest = divmod(len(data), start + size + 2)
-    if rest or n < 2:
-        return 0
-    keys = data[start:-2].split(_CRLF + data[:start])
-    if len(keys) != n or list(map(len, keys)).count(size) != n:
-        return 0
-    reply = _get_run(session, keys)
-    if reply is None:
-        return 0
+def _serve_run(session: Session, data: bytes, shape: Shape) -> bool:
+    """Run requests of one shape; whether they were for here."""
+    args = shape.unpack(data)
+    reply = shape.ok
+    if reply is not None:
+        session.keyspace.set_many(args[::2], args[1::2])
+    else:
+        reply = _get_run(session, args)
+        if reply is None:
+            return False
     session.out.append(reply)
-    return n
+    return True
 
 
 def _sizes_agree(heads: list[bytes], args: list[bytes]) -> bool:
@@ -145,34 +136,46 @@ def _sizes_agree(heads: list[bytes], args: list[bytes]) -> bool:
         return False
 
 
-def _get_run(session: Session, keys: list[bytes]) -> bytes | None:
+def _get_run(session: Session, keys: Sequence[bytes]) -> bytes | None:
     """Answer a run of GETs; None when a key needs a closer look (a summary, a deadline)."""
     keyspace = session.keyspace
     deadlines = keyspace.deadlines
     if deadlines and any(map(deadlines.__contains__, keys)):
         return None
-    values = list(map(keyspace.data.get, keys))
-    if set(map(type, values)) == _ONLY_BYTES:
-        sizes = list(map(len, values))  # type: ignore[arg-type]  # all of them are bytes
+    values: list[Any] = list(map(keyspace.data.get, keys))
+    if keyspace.merged and SummaryValue in set(map(type, values)):
+        return None
+    n = len(values)
+    try:
+        sizes = list(map(len, values))
+    except TypeError:  # None is there: a key is missing
+        return _get_some(session, values)
+    size = sizes[0]
+    if sizes.count(size) != n:
         if sum(sizes) > _MANY_BYTES:
             return None  # more than a client should be owed at once
-        keyspace.hits += len(values)
-        size = sizes[0]
-        if size < 4096 and sizes.count(size) == len(sizes):
-            head = _REPLY_HEADS[size]
-            return head + (_CRLF + head).join(values) + _CRLF  # type: ignore[arg-type]  # the same
-        return b"".join([b"$%d\r\n%b\r\n" % (len(value), value) for value in values])  # type: ignore[str-format,arg-type]  # the same
+        keyspace.hits += n
+        return b"".join([b"$%d\r\n%b\r\n" % (len(value), value) for value in values])
+    if size >= 4096 or size * n > _MANY_BYTES:
+        return None
+    keyspace.hits += n
+    head = _REPLY_HEADS[size]
+    return head + (_CRLF + head).join(values) + _CRLF
+
+
+def _get_some(session: Session, values: list[bytes | None]) -> bytes | None:
+    """Answer a run of GETs of which some find nothing."""
     parts = []
     missing = size = 0
     for value in values:
         if value is None:
             parts.append(session.null)
             missing += 1
-        elif type(value) is bytes and size < _MANY_BYTES:
+        else:
             size += len(value)
             parts.append(b"$%d\r\n%b\r\n" % (len(value), value))
-        else:
-            return None
-    keyspace.hits += len(values) - missing
-    keyspace.misses += missing
+    if size > _MANY_BYTES:
+        return None
+    session.keyspace.hits += len(values) - missing
+    session.keyspace.misses += missing
     return b"".join(parts)
