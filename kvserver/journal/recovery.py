@@ -46,6 +46,7 @@ Mode = Literal["tail", "strict", "salvage"]
 MODES: tuple[str, ...] = get_args(Mode)
 SLICE_S = 0.008
 """How long replay runs before it lets the caller do something else."""
+FIRST_SEGMENT = "segment-00000001-"
 TORN_KEPT_BYTES = 64 << 20
 """More than this of a torn tail is not kept beside; zeros are never kept."""
 
@@ -149,20 +150,20 @@ class Recovery:
 
     def _refuse_lost_manifest(self) -> None:
         files = sorted(name for name in self._names if manifests.NAME.fullmatch(name))
-        if not files:
-            return
-        if len(files) == 1 and files[0].startswith("segment-"):
-            file = self.fs.open(files[0])
-            try:
-                if file.size() == 0:
-                    return  # the very first start crashed before it wrote the manifest
-            finally:
-                file.close()
+        if all(name.startswith(FIRST_SEGMENT) and self._is_empty(name) for name in files):
+            return  # the very first starts crashed before they wrote the manifest
         raise DamageError(
             str(self.fs.path / manifests.MANIFEST),
             0,
             f"the manifest is missing but {files[0]} is there",
         )
+
+    def _is_empty(self, name: str) -> bool:
+        file = self.fs.open(name)
+        try:
+            return file.size() == 0
+        finally:
+            file.close()
 
     def replay(self, apply_many: ApplyMany) -> Iterator[tuple[int, int]]:
         """Read all files and hand the effects on, record by record.
