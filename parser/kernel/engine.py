@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import ctypes
+import struct
 import time
+from array import array
+from contextlib import AbstractContextManager, nullcontext
 from datetime import UTC, tzinfo
+from operator import itemgetter
 from typing import Any, Final
 
 import msgpack
-import numpy as np
 
 from parser.extract import (
     MAX_LINE_BYTES,
@@ -18,13 +22,11 @@ from parser.extract import (
     Rejected,
 )
 from parser.formats import Format
-from parser.kernel import lines as flags
 from parser.kernel import memory as at
 from parser.kernel.codegen import generate
-from parser.kernel.loader import load
+from parser.kernel.loader import jit_wanted, load
 from parser.kernel.maps import CLEAN
-from parser.kernel.memory import Memory
-from parser.kernel.ops import registered
+from parser.kernel.memory import Memory, address_of
 from parser.patterns import mask, pattern_id
 from parser.summary import Position
 from parser.times import Clock
@@ -62,16 +64,16 @@ class Kernel:
         memory[at.NUMBER_FIELDS] = len(fmt.numbers)
         memory[at.TAG_FIELDS] = len(fmt.tags)
         memory[at.REJECTED_MAX] = MAX_REJECTED
-        memory.put("rejected", at.REJECTED_AT, np.zeros(2 * MAX_REJECTED, np.int64))
-        memory.put("number_values", at.NUMBER_VALUES, np.zeros(16, np.int64))
-        memory.put("clean", at.CLEAN_TABLE, np.frombuffer(CLEAN, np.uint8))
+        memory.put("rejected", at.REJECTED_AT, bytes(16 * MAX_REJECTED))
+        memory.put("number_values", at.NUMBER_VALUES, bytes(16 * 8))
+        memory.put("clean", at.CLEAN_TABLE, CLEAN)
         memory.put("classes", at.CLASS_TABLE, _class_table())
         memory.put("groups", at.GROUPS, _texts([(g.prefix, g.suffix) for g in plan.groups]))
         memory.put("tag_names", at.TAG_NAMES, _names(fmt.tags))
         memory.put("number_names", at.NUMBER_NAMES, _names(fmt.numbers))
         clock = Clock(tz, time.time_ns() // 1_000_000 if year_hint_ms is None else year_hint_ms)
         zone = [*clock.local.since_ms, *clock.local.offsets_ms]
-        memory.put("zone", at.ZONE, np.array(zone, np.int64))
+        memory.put("zone", at.ZONE, array("q", zone).tobytes())
         memory[at.ZONE_COUNT] = len(clock.local.since_ms)
         memory[at.YEAR], memory[at.LIMIT_MS] = clock.year, clock.limit_ms
         self._known: dict[int, tuple[int, bytes]] = {}
@@ -83,17 +85,17 @@ class Kernel:
         memory[at.SOURCE] = _as_signed(source)
         memory[at.BASE_OFFSET] = offset
         memory[at.AT_START] = int(offset == 0)
-        whole = np.frombuffer(data, np.uint8)
         cut = _last_break(data, len(data) - TAIL_BYTES)
-        tail = np.zeros(len(data) - cut + 1 + TAIL_BYTES, np.uint8)
-        tail[: len(data) - cut] = whole[cut:]
         end = len(data) - cut
+        tail = bytearray(end + 1 + TAIL_BYTES)
+        tail[:end] = data[cut:]
         if end and tail[end - 1] != 10:
             tail[end] = 10
             end += 1
-        with registered(whole, tail, memory.header):
-            self._read(whole.ctypes.data if cut else 0, cut, 0)
-            self._read(tail.ctypes.data, end, -cut)
+        data = data if isinstance(data, bytes) or not data.readonly else bytes(data)
+        with _registered(data, tail):
+            self._read(_where(data) if cut else 0, cut, 0)
+            self._read(address_of(tail), end, -cut)
         return self._result(data, source, offset)
 
     def _read(self, address: int, end: int, origin: int) -> None:
@@ -102,8 +104,8 @@ class Kernel:
         memory[at.BUF], memory[at.END], memory[at.AT] = address, end, 0
         memory[at.ORIGIN] = origin
         while end:
-            with registered(*memory.arrays.values()):
-                status = self._run(memory.header.ctypes.data)
+            with _registered(*memory.tables.values()):
+                status = self._run(memory.address)
             if status == at.DONE:
                 return
             self._grow(status)
@@ -124,29 +126,28 @@ class Kernel:
             memory.grow_words(2 * memory[at.WORD_MAX], 2 * memory[at.WORD_ARENA_MAX])
         else:
             memory.grow_pairs(2 * memory[at.PAIR_MAX])
-        for name in ("slots", "kind_slots", "word_slots", "pair_slots"):
-            memory.arrays[name][:] = 0
-        with registered(memory.header, *memory.arrays.values()):
-            self._rebuild(memory.header.ctypes.data)
+        memory.clear_slots()
+        with _registered(*memory.tables.values()):
+            self._rebuild(memory.address)
 
     # -------------------------------------------------------------------------------- the result
 
     def _result(self, data: bytes | memoryview, source: int, offset: int) -> RangeSummary:
         memory = self.memory
         patterns, ids = self._patterns(data, source, offset)
-        memory.put("pattern_ids", at.PATTERN_IDS, np.array([0, *ids], np.uint64))
+        memory.put("pattern_ids", at.PATTERN_IDS, array("Q", [0, *ids]).tobytes())
         room = max(memory[at.KIND_COUNT], memory[at.WORD_COUNT], len(ids)) + 16
-        memory.put("tally", at.TALLY, np.zeros(3 * room, np.int64))
+        memory.put("tally", at.TALLY, bytes(24 * room))
         memory[at.TALLY_ROOM] = room
         while True:
-            with registered(memory.header, *memory.arrays.values()):
-                status = self._pack(memory.header.ctypes.data)
+            with _registered(*memory.tables.values()):
+                status = self._pack(memory.address)
             if status == at.DONE:
                 break
             memory.grow_out(2 * memory[at.OUT_MAX])
         keys = memory[at.KEY_COUNT]
         header: bytes = msgpack.Packer().pack_array_header(2 * keys)
-        packed = header + memory.arrays["out"][: memory[at.OUT_USED]].tobytes()
+        packed = header + memory.tables["out"][: memory[at.OUT_USED]]
         matched = memory[at.MATCHED]
         return RangeSummary(
             memory[at.LINES],
@@ -165,20 +166,17 @@ class Kernel:
     ) -> tuple[dict[int, PatternSeen], list[int]]:
         """Name the patterns of all kinds: by masking one message of each."""
         memory = self.memory
-        count = memory[at.KIND_COUNT]
-        kinds: Any = memory.arrays["kinds"][: count * at.KIND_BYTES].view(_KIND)
-        matched = np.flatnonzero(kinds["count"])
+        table = memory.tables["kinds"]
+        kinds = _KIND.iter_unpack(table[: memory[at.KIND_COUNT] * at.KIND_BYTES])
+        matched = [(at_kind, *kind) for at_kind, kind in enumerate(kinds) if kind[_COUNT]]
         # In the order of the lines that first matched, so that the first example is the one.
-        matched = matched[np.argsort(kinds["example"][matched], kind="stable")]
-        columns = [kinds[name][matched].tolist() for name in _PATTERN_COLUMNS]
+        matched.sort(key=itemgetter(1 + _EXAMPLE))
         patterns: dict[int, PatternSeen] = {}
         numbers: dict[int, int] = {}
-        order: list[int] = []
-        for code, lines, first_ms, last_ms, first_at, last_at, place, size in zip(
-            *columns, strict=True
-        ):
+        for kind, code, first_ms, last_ms, first_at, last_at, lines, place, size in matched:
             event, text = self._known.get(code) or self._pattern(code, data, place, size)
-            order.append(numbers.setdefault(event, len(numbers) + 1))
+            number = numbers.setdefault(event, len(numbers) + 1)
+            _NUMBER.pack_into(table, kind * at.KIND_BYTES + _NUMBER_AT, number)
             timed = first_ms != at.NO_TIME_FIRST
             first: Position = first_ms if timed else None, source, offset + first_at
             last: Position = last_ms if timed else None, source, offset + last_at
@@ -194,7 +192,6 @@ class Kernel:
                 max(held.last, last, key=_later),
                 held.example,
             )
-        kinds["pattern"][matched] = order
         return patterns, list(numbers)
 
     def _pattern(
@@ -209,10 +206,9 @@ class Kernel:
 
     def _rejected(self, data: bytes | memoryview, offset: int) -> list[Rejected]:
         memory = self.memory
-        table = memory.arrays["rejected"].view(np.int64)
+        table = memory.tables["rejected"][: 16 * memory[at.REJECTED]]
         out = []
-        for index in range(memory[at.REJECTED]):
-            place, size = int(table[2 * index]), int(table[2 * index + 1])
+        for place, size in struct.iter_unpack("<qq", table):
             reason = f"does not have the form of {self.format.name}"
             if size > MAX_LINE_BYTES:
                 reason = f"longer than {MAX_LINE_BYTES} bytes"
@@ -221,16 +217,31 @@ class Kernel:
         return out
 
 
-_KIND: Final = np.dtype(
-    [
-        ("hash", "<u8"), ("level", "<u4"), ("tag0", "<u4"), ("tag1", "<u4"), ("tag2", "<u4"),
-        ("first_ms", "<i8"), ("last_ms", "<i8"), ("first", "<u4"), ("last", "<u4"),
-        ("count", "<u4"), ("pattern", "<u4"), ("example", "<u4"), ("example_size", "<u4"),
-    ]
-)  # fmt: skip
-_PATTERN_COLUMNS: Final = (
-    "hash", "count", "first_ms", "last_ms", "first", "last", "example", "example_size",
-)  # fmt: skip
+_KIND: Final = struct.Struct("<Q16xqqIII4xII")
+"""Of a kind: hash, first and last time, first and last offset, count, its example and its size.
+
+See ``memory``; the word that is passed over behind the count is the number of its pattern."""
+_COUNT, _EXAMPLE = 5, 6
+_NUMBER: Final = struct.Struct("<I")
+_NUMBER_AT: Final = 52
+
+
+def _registered(*buffers: Any) -> AbstractContextManager[None]:
+    """Let the plain twin of compiled code see these; see ``ops.registered``."""
+    if jit_wanted():
+        return nullcontext()
+    import numpy as np
+
+    from parser.kernel.ops import registered
+
+    return registered(*(np.frombuffer(buffer, np.uint8) for buffer in buffers))
+
+
+def _where(data: bytes | memoryview) -> int:
+    """The address of data that stays where it is."""
+    if isinstance(data, memoryview):
+        return address_of(data)
+    return ctypes.cast(ctypes.c_char_p(data), ctypes.c_void_p).value or 0
 
 
 def _earlier(position: Position) -> tuple[bool, int, int, int]:
@@ -257,38 +268,32 @@ def _last_break(data: bytes | memoryview, end: int) -> int:
     return 0
 
 
-def _class_table() -> Any:
-    table = np.zeros(256, np.uint8)
+def _class_table() -> bytearray:
+    table = bytearray(256)
     for byte in b"0123456789abcdefABCDEF:":
-        table[byte] |= flags.HEX_OR_COLON
+        table[byte] |= at.HEX_OR_COLON
     letters = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ_$"
     for byte in letters:
-        table[byte] |= flags.LETTER | flags.WORD_BYTE | flags.MAY_CONTINUE
+        table[byte] |= at.LETTER | at.WORD_BYTE | at.MAY_CONTINUE
     for byte in b"0123456789.":
-        table[byte] |= flags.WORD_BYTE
+        table[byte] |= at.WORD_BYTE
     for byte in b" \t.":
-        table[byte] |= flags.MAY_CONTINUE
+        table[byte] |= at.MAY_CONTINUE
     return table
 
 
-def _texts(pairs: list[tuple[bytes, bytes]]) -> Any:
+def _texts(pairs: list[tuple[bytes, bytes]]) -> bytes:
     """Prefixes and suffixes of keys, 1 KiB each group; see packing.pack_keys."""
-    table = np.zeros((max(len(pairs), 1), 1024), np.uint8)
-    for row, (prefix, suffix) in zip(table, pairs, strict=False):
-        row[:16].view(np.int64)[:] = len(prefix), len(suffix)
-        row[16 : 16 + len(prefix)] = np.frombuffer(prefix, np.uint8)
-        row[520 : 520 + len(suffix)] = np.frombuffer(suffix, np.uint8)
-    return table
+    return b"".join(
+        struct.pack("<qq504s504s", len(prefix), len(suffix), prefix, suffix)
+        for prefix, suffix in pairs or [(b"", b"")]
+    )
 
 
-def _names(names: tuple[str, ...]) -> Any:
+def _names(names: tuple[str, ...]) -> bytes:
     """Names of tags or numbers, 64 bytes each."""
-    table = np.zeros((max(len(names), 1), 64), np.uint8)
-    for row, name in zip(table, names, strict=False):
-        text = name.encode()[:31]
-        row[:8].view(np.int64)[0] = len(text)
-        row[8 : 8 + len(text)] = np.frombuffer(text, np.uint8)
-    return table
+    texts = [name.encode()[:31] for name in names or ("",)]
+    return b"".join(struct.pack("<q56s", len(text), text) for text in texts)
 
 
 _PACK: Final = '''"""Generated: packs what any kernel counted."""

@@ -4,11 +4,19 @@
 
 from __future__ import annotations
 
-from parser.kernel.memory import AT_START, CLASS_TABLE, LIMIT_MS, YEAR, ZONE, ZONE_COUNT
+from parser.kernel.memory import (
+    AT_START,
+    CLASS_TABLE,
+    HEX_OR_COLON,
+    LETTER,
+    LIMIT_MS,
+    WORD_BYTE,
+    YEAR,
+    ZONE,
+    ZONE_COUNT,
+)
 from parser.kernel.ops import compiled, ld8, ld32, ld64, shr
 
-# Flags in the table of byte classes that the runtime uses.
-HEX_OR_COLON, WORD_BYTE, LETTER, MAY_CONTINUE = 1, 2, 4, 8
 _DAY_MS = 86_400_000
 _MIN_MS = -62_135_596_800_000
 _MAX_MS = 253_402_300_799_999

@@ -2,9 +2,10 @@
 
 The source goes to a file of its own, named by a hash of everything the machine code depends on: the
 source itself, this package's files, numba and Python. numba keeps the machine code beside it and
-checks the processor itself. Files appear whole (written aside, then renamed), and of several
-processes that want the same kernel one compiles while the others wait. Where nothing can be
-written, the kernel is compiled in memory.
+checks the processor itself; beside that lies an *image* of it (see ``image``), named by the
+processor too, which is loaded in a millisecond and without importing numba. Files appear whole
+(written aside, then renamed), and of several processes that want the same kernel one compiles while
+the others wait. Where nothing can be written, the kernel is compiled in memory.
 """
 
 from __future__ import annotations
@@ -16,15 +17,25 @@ import os
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from functools import cache
 from hashlib import blake2b
-from importlib import metadata
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
-__all__ = ["cache_directory", "is_ready", "load"]
+from parser.kernel import image
+
+__all__ = ["cache_directory", "is_ready", "jit_wanted", "load"]
 
 _VERSION_LENGTH: Final = 16
+
+_Run: TypeAlias = Callable[[int], int]
+_loaded: dict[str, _Run] = {}
+
+
+def jit_wanted() -> bool:
+    """Whether kernels are compiled; without, they run as plain Python, for tests."""
+    return os.environ.get("NUMBA_DISABLE_JIT", "0") in {"", "0"}
 
 
 def cache_directory() -> Path:
@@ -45,35 +56,103 @@ def is_ready(source: str) -> bool:
     name = _name(source)
     compiled = cache_directory() / "__pycache__"
     try:
-        return any(compiled.glob(f"{name}.run-*.nbi"))
+        return _image_path(name).exists() or any(compiled.glob(f"{name}.run-*.nbi"))
     except OSError:
         return False
 
 
-def load(source: str) -> Callable[[int], int]:
+def load(source: str) -> _Run:
     """Return the function ``run`` of the source."""
-    from parser.kernel.ops import JIT
-
     name = _name(source)
-    loaded = sys.modules.get(name)
-    if loaded is None:
-        path = _stored(name, source) if JIT else None
-        if path is None:
-            loaded = _made(name, source)
-        else:
-            with _one_at_a_time(path.with_suffix(".lock")):
-                loaded = _imported(name, path)
-    run: Callable[[int], int] = loaded.run
+    run = _loaded.get(name)
+    if run is None:
+        run = _loaded[name] = _load(name, source)
+    return run
+
+
+def _load(name: str, source: str) -> _Run:
+    if not jit_wanted():
+        return _made(name, source)
+    run = _run_of_image(name)
+    if run is not None:
+        return run
+    path = _stored(name, source)
+    if path is None:
+        return _made(name, source)
+    with _one_at_a_time(path.with_suffix(".lock")):
+        run = _run_of_image(name)  # somebody else may have compiled it meanwhile
+        if run is None:
+            run = _imported(name, path)
+            _keep_image(name, run)
     return run
 
 
 def _name(source: str) -> str:
     seal = blake2b(source.encode(), digest_size=_VERSION_LENGTH // 2)
-    seal.update(f"{metadata.version('numba')} {sys.version}".encode())
+    seal.update(_surroundings())
+    return f"kvkernel_{seal.hexdigest()}"
+
+
+@cache
+def _surroundings() -> bytes:
+    """Return what else the machine code depends on, without importing numba."""
+    seal = blake2b(sys.version.encode())
+    seal.update(_numba_version())
     for path in sorted(Path(__file__).parent.glob("*.py")):
         with contextlib.suppress(OSError):
             seal.update(path.read_bytes())
-    return f"kvkernel_{seal.hexdigest()}"
+    return seal.digest()
+
+
+def _numba_version() -> bytes:
+    found = importlib.util.find_spec("numba")
+    try:  # importlib.metadata takes twenty times as long
+        return Path(found.origin or "").with_name("_version.py").read_bytes() if found else b""
+    except OSError:
+        from importlib import metadata
+
+        return metadata.version("numba").encode()
+
+
+# ------------------------------------------------------------------------------------- images
+
+
+def _image_path(name: str) -> Path:
+    seal = blake2b(image.processor(), digest_size=4)
+    return cache_directory() / f"{name}-{seal.hexdigest()}.image"
+
+
+def _run_of_image(name: str) -> _Run | None:
+    if not image.supported():
+        return None
+    try:
+        path = _image_path(name)
+        if path.parent.stat().st_uid != os.getuid():
+            return None  # somebody else could put code there
+        return image.runnable(path.read_bytes())
+    except OSError:
+        return None
+
+
+def _keep_image(name: str, run: _Run) -> None:
+    """Make an image for the next time; that there is none is no reason to fail."""
+    try:
+        made = image.make(run)
+    except Exception:  # noqa: BLE001 - numba and LLVM may change what they give
+        return
+    if made is not None:
+        with contextlib.suppress(OSError):
+            _write(_image_path(name), made)
+
+
+def _write(path: Path, data: bytes) -> None:
+    """Write a file so that it appears whole."""
+    with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
+        file.write(data)
+    Path(file.name).replace(path)
+
+
+# ---------------------------------------------------------------------------------------- numba
 
 
 @contextlib.contextmanager
@@ -102,9 +181,7 @@ def _stored(name: str, source: str) -> Path | None:
         if directory.stat().st_uid != os.getuid():
             return None  # somebody else could put code there
         if not path.exists() or path.read_text() != text:
-            with tempfile.NamedTemporaryFile("w", dir=directory, delete=False) as file:
-                file.write(text)
-            Path(file.name).replace(path)
+            _write(path, text.encode())
         probe = directory / "__pycache__"
         probe.mkdir(exist_ok=True)
         if not os.access(probe, os.W_OK):
@@ -114,7 +191,7 @@ def _stored(name: str, source: str) -> Path | None:
     return path
 
 
-def _imported(name: str, path: Path) -> ModuleType:
+def _imported(name: str, path: Path) -> _Run:
     """Import a kernel's file; numba takes the machine code from beside it, or puts it there."""
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None
@@ -126,13 +203,15 @@ def _imported(name: str, path: Path) -> ModuleType:
     except BaseException:
         del sys.modules[name]
         raise
-    return module
+    run: _Run = module.run
+    return run
 
 
-def _made(name: str, source: str) -> ModuleType:
+def _made(name: str, source: str) -> _Run:
     """Compile a kernel in memory."""
     module = ModuleType(name)
     names: dict[str, Any] = module.__dict__
     exec(compile(source.replace("CACHE", "False", 1), f"<{name}>", "exec"), names)  # noqa: S102  # our own text
     sys.modules[name] = module
-    return module
+    run: _Run = module.run
+    return run

@@ -1,8 +1,9 @@
 """Where the compiled code keeps what it knows: one header of 64-bit words, and tables it points to.
 
-The header is the only argument of a kernel. Offsets are in bytes. The tables are numpy arrays owned
-by `Memory`; they only grow. Before each window of text the kernel checks that whatever the window
-could add will fit, and otherwise returns which table to grow; so nothing inside a line can fail.
+The header is the only argument of a kernel. Offsets are in bytes. The tables are anonymous mappings
+owned by `Memory`: zero until touched, and nothing to import for them; they only grow. Before each
+window of text the kernel checks that whatever the window could add will fit, and otherwise returns
+which table to grow; so nothing inside a line can fail.
 
 Records, as little-endian words at byte offsets:
 
@@ -22,11 +23,11 @@ counts kinds: the first seven in its record, further ones as pairs.
 
 from __future__ import annotations
 
-from typing import Any, Final
+import ctypes
+import mmap
+from typing import Final
 
-import numpy as np
-
-__all__ = ["Memory"]
+__all__ = ["Memory", "address_of"]
 
 # The header, word by word.
 (
@@ -64,8 +65,23 @@ MAP_SPARE: Final = 12
 
 SCRATCH_STRIDE: Final = (2048 // 64 + MAP_SPARE) * 8
 MEMO_BYTES: Final = 128
+HEX_OR_COLON, WORD_BYTE, LETTER, MAY_CONTINUE = 1, 2, 4, 8
+"""Flags in the table of byte classes."""
+
 NO_TIME_FIRST: Final = 2**63 - 1
 NO_TIME_LAST: Final = -(2**63)
+
+
+_HEADER: Final = "header"
+
+
+def address_of(writable: mmap.mmap | bytearray | memoryview) -> int:
+    """Where a writable buffer lies."""
+    return ctypes.addressof(ctypes.c_char.from_buffer(writable))
+
+
+def _zero(table: mmap.mmap) -> None:
+    ctypes.memset(address_of(table), 0, len(table))
 
 
 class Memory:
@@ -73,10 +89,12 @@ class Memory:
 
     def __init__(self, *, maps: int, memos: int, fields: int, numbers: int) -> None:
         """Make tables for so many bitmaps, remembered times, fields and numbers."""
-        self.header = np.zeros(HEADER_WORDS // 8, np.int64)
         self.maps_count = maps
         self.numbers = numbers
-        self.arrays: dict[str, Any] = {}
+        self.tables: dict[str, mmap.mmap] = {_HEADER: mmap.mmap(-1, HEADER_WORDS)}
+        self.address = address_of(self.tables[_HEADER])
+        """Where the header lies."""
+        self._header = memoryview(self.tables[_HEADER]).cast("q")
         self._put("scratch", SCRATCH, SCRATCH_BYTES)
         self._put("scratch_maps", SCRATCH_MAPS, maps * SCRATCH_STRIDE + 64)
         self[SCRATCH_MAPS] += 64
@@ -93,25 +111,23 @@ class Memory:
         self.grow_out(1 << 20)
 
     def __getitem__(self, word: int) -> int:
-        return int(self.header[word // 8])
+        return self._header[word // 8]
 
     def __setitem__(self, word: int, value: int) -> None:
-        self.header[word // 8] = value
+        self._header[word // 8] = value
 
     def _put(self, name: str, word: int, size: int, keep: int = 0) -> None:
         """Allocate a table, keeping its first bytes, with 64 bytes behind it for wide loads."""
-        array = np.zeros((size + 71) // 8 * 8, np.uint8)
+        table = mmap.mmap(-1, size + 64)
         if keep:
-            array[:keep] = self.arrays[name][:keep]
-        self.arrays[name] = array
-        self[word] = array.ctypes.data
+            table[:keep] = self.tables[name][:keep]
+        self.tables[name] = table
+        self[word] = address_of(table)
 
-    def put(self, name: str, word: int, array: Any) -> None:
-        """Use an array made elsewhere as a table."""
-        padded = np.zeros(array.nbytes + 64, np.uint8)
-        padded[: array.nbytes] = array.reshape(-1).view(np.uint8)
-        self.arrays[name] = padded
-        self[word] = padded.ctypes.data
+    def put(self, name: str, word: int, data: bytes | bytearray) -> None:
+        """Use a copy of these bytes as a table."""
+        self._put(name, word, len(data))
+        self.tables[name][: len(data)] = data
 
     def grow_maps(self, window: int) -> None:
         """Make bitmaps of a window of so many bytes possible."""
@@ -158,10 +174,15 @@ class Memory:
         self._put("out", OUT, size, self[OUT_USED])
         self[OUT_MAX] = size
 
+    def clear_slots(self) -> None:
+        """Empty the slots of all tables."""
+        for name in ("slots", "kind_slots", "word_slots", "pair_slots"):
+            _zero(self.tables[name])
+
     def clear(self) -> None:
         """Forget everything counted; tables keep their size."""
-        for name in ("slots", "kind_slots", "word_slots", "pair_slots", "level_memo"):
-            self.arrays[name][:] = 0
+        self.clear_slots()
+        _zero(self.tables["level_memo"])
         for word in (
             EVENT, EVENT_OFFSET, EVENT_FIRST, EVENT_LAST, EVENT_KIND, EVENT_FOUND, LINES, MATCHED,
             UNPARSED, BLANK, CONTINUED, EVENTS, REJECTED, KEY_COUNT, ARENA_USED, KIND_COUNT,

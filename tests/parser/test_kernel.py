@@ -21,6 +21,7 @@ from parser import extract
 from parser.extract import RangeSummary, engine_for
 from parser.formats import BUILTIN, Format, make_format
 from parser.interpreter import Interpreter
+from parser.kernel import image
 from parser.kernel.codegen import generate
 from parser.kernel.engine import Kernel
 from parser.kernel.errors import UnsupportedFormatError
@@ -325,3 +326,53 @@ def test_a_kernel_loads_from_a_read_only_cache_and_does_without_one(tmp_path: Pa
             directory.chmod(0o500)
             assert list(directory.glob("__pycache__/*.nbi"))
     cache.chmod(0o700)
+
+
+@pytest.mark.skipif(not (JIT and image.supported()), reason="there are no images here")
+def test_a_kernel_that_was_compiled_once_loads_without_numba_and_never_a_damaged_one(
+    tmp_path: Path,
+) -> None:
+    code = (
+        "import sys; from parser.kernel.loader import load; "
+        "run = load('import numba\\n@numba.njit(\"int64(int64)\", cache=CACHE)\\n'"
+        "'def run(a):\\n    return a * 3 - 7\\n'); assert run(1 << 60) == 3 * (1 << 60) - 7; "
+        "print(*(name in sys.modules for name in ('numba', 'numpy')))"
+    )
+
+    def loaded_by_numba() -> bool:
+        environment = {**os.environ, "KVSTORE_CACHE_DIR": str(tmp_path)}
+        done = subprocess.run(
+            [sys.executable, "-c", code],
+            cwd=ROOT, env=environment, capture_output=True, text=True, check=True,
+        )  # fmt: skip
+        assert done.stdout in {"True True\n", "False False\n"}
+        return done.stdout == "True True\n"
+
+    assert loaded_by_numba()
+    assert not loaded_by_numba()
+    (made,) = tmp_path.glob("*.image")
+    whole = made.read_bytes()
+    for damaged in (b"", whole[:-1], whole[:40] + bytes([whole[40] ^ 1]) + whole[41:]):
+        made.write_bytes(damaged)
+        assert loaded_by_numba()
+        assert made.read_bytes() == whole
+        assert not loaded_by_numba()
+
+
+@pytest.mark.skipif(not image.supported(), reason="there are no images here")
+def test_code_that_needs_anything_outside_of_itself_makes_no_image() -> None:
+    import numba
+    import numpy as np
+
+    @numba.njit("int64(int64)")
+    def calls_the_c_library(size: int) -> int:
+        return int(np.zeros(size)[0])
+
+    @numba.njit("int64(int64)")
+    def stays_within(size: int) -> int:
+        return size + 1
+
+    if JIT:
+        assert image.make(calls_the_c_library) is None
+        assert image.make(stays_within) is not None
+    assert image.runnable(b"") is None
