@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from kvserver import resp
 from kvserver.errors import CommandError
-from kvserver.runs import Shape, shape_of
+from kvserver.runs import Columns, Shape, run_of
 from kvserver.values import SummaryValue
 
 if TYPE_CHECKING:
@@ -45,11 +45,11 @@ def serve(session: Session, data: bytes, calls: dict[bytes, int]) -> bytes | Non
     the command, or None when this is not for here: then nothing has happened.
     """
     if len(data) > _SHORT_BYTES:
-        shape = shape_of(data)
-        if shape is not None and _serve_run(session, data, shape):
-            name = shape.name
-            calls[name] = calls.get(name, 0) + shape.n
-            return name
+        found = run_of(data)
+        if found is not None and _serve_run(session, *found):
+            shape, _ = found
+            calls[shape.name] = calls.get(shape.name, 0) + shape.n
+            return shape.name
     tokens = data.split(_CRLF)
     head = tokens[0]
     count = _COUNTS.get(head, _NO_COUNT)
@@ -109,14 +109,14 @@ def serve(session: Session, data: bytes, calls: dict[bytes, int]) -> bytes | Non
     return name
 
 
-def _serve_run(session: Session, data: bytes, shape: Shape) -> bool:
+def _serve_run(session: Session, shape: Shape, columns: Columns) -> bool:
     """Run requests of one shape; whether they were for here."""
-    args = shape.unpack(data)
-    reply = shape.ok
+    keys, values = columns
+    reply = shape.reply
     if reply is not None:
-        session.keyspace.set_many(args[::2], args[1::2])
+        session.keyspace.set_many(keys, values)
     else:
-        reply = _get_run(session, args)
+        reply = _get_run(session, keys)
         if reply is None:
             return False
     session.out.append(reply)

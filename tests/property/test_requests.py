@@ -90,7 +90,9 @@ plain_commands = st.one_of(
     st.tuples(st.sampled_from([b"PING", b"INCR", b"MGET"]), st.sampled_from([b"a", b"n"])),
 ).map(list)
 even = st.binary(min_size=3, max_size=3) | st.sampled_from([b"\r\n*", b"$3\r", b"key", b"val"])
+large = st.binary(min_size=4, max_size=4).map(b"\r\n$300\r\n".join([b"x" * 146] * 2).__add__)
 runs = st.one_of(
+    st.lists(st.tuples(st.just(b"SET"), even, large), min_size=2, max_size=4),
     st.lists(st.tuples(st.just(b"get"), even), min_size=2, max_size=8),
     st.lists(st.tuples(st.just(b"SET"), even, even), min_size=2, max_size=8),
     st.lists(plain_commands, min_size=1, max_size=5),
@@ -129,6 +131,23 @@ def test_the_quick_way_answers_as_the_general_one(chunks: list[list[list[bytes]]
     again = Engine().keyspace
     again.apply_many(quick.keyspace.effects)
     assert list(again.dump()) == list(quick.keyspace.dump())
+
+
+@given(runs.filter(lambda run: len(run) > 1), st.data())
+def test_a_run_with_one_wrong_byte_is_read_as_the_reference_reads_it(
+    run: list[list[bytes]], data: st.DataObject
+) -> None:
+    whole = b"".join(frame(list(command)) for command in run)
+    session = Engine().session()
+    serve(session, whole, {})  # its shape is known now
+    for _ in range(4):
+        at = data.draw(st.integers(0, len(whole) - 1))
+        byte = data.draw(st.sampled_from([b"\r", b"\n", b"$", b"*", b"0", b"1", b"4", b"s", b""]))
+        stream = whole[:at] + byte + whole[at + 1 :]
+        commands, error = read_strictly(stream)
+        if serve(session, stream, {}) is not None:
+            assert error is None
+            assert b"".join(map(frame, commands)) == stream
 
 
 @given(garbage)
