@@ -15,20 +15,15 @@ A small input is read in this process, in a thread: starting producers would tak
 from __future__ import annotations
 
 import math
-import os
-import socket
-import subprocess
-import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Final
 
 import trio
 
-from parser import frames
+from parser import frames, spawn
 from parser.consumer import Consumer, Found, OnCommit
 from parser.plan import Planned, Task, tasks_of
 from parser.producer import Message, Work
@@ -36,6 +31,7 @@ from parser.ranges import covered
 from parser.report import Report
 from parser.sink import Sink, SinkGone, first_of
 from parser.source import Problem
+from parser.spawn import SMALL_BYTES, Started, processors
 
 __all__ = ["RANGE_BYTES", "Pipeline", "now_ms", "processors"]
 
@@ -46,9 +42,6 @@ once is bounded by ``producer.PIECE_KEYS``; see ``benchmarks/results/ingest.md``
 _LEAST_RANGE_BYTES: Final = 1 << 20
 _RANGES_A_WORKER: Final = 8
 """A small input is cut finer, so that all workers end at about the same time."""
-
-SMALL_BYTES: Final = 8 << 20
-"""Less than this is read in this process."""
 
 LEASE_S: Final = 120.0
 """A producer of file ranges that is silent for so long is taken for dead."""
@@ -64,14 +57,6 @@ def now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
-def processors() -> int:
-    """Return how many processors this process may use."""
-    try:
-        return len(os.sched_getaffinity(0))
-    except AttributeError:  # not on macOS
-        return os.cpu_count() or 1
-
-
 class _Died(Exception):
     """A producer is gone."""
 
@@ -80,22 +65,19 @@ class _Died(Exception):
 class _Producer:
     """A producer process and this end of its socket."""
 
-    process: subprocess.Popen[bytes]
+    started: Started
     stream: trio.SocketStream
     decoder: frames.Decoder = field(default_factory=frames.Decoder)
 
     @classmethod
-    def start(cls) -> _Producer:
-        ours, theirs = socket.socketpair()
-        root = str(Path(__file__).resolve().parent.parent)
-        paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
-        with theirs:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "parser.producer", str(theirs.fileno())],
-                env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
-                pass_fds=[theirs.fileno()],
-            )
-        return cls(process, trio.SocketStream(trio.socket.from_stdlib_socket(ours)))
+    def start(cls, spare: list[Started]) -> _Producer:
+        """Take one that was started already, or start one."""
+        started = spare.pop() if spare else spawn.start()
+        return cls(started, trio.SocketStream(trio.socket.from_stdlib_socket(started.socket)))
+
+    @property
+    def pid(self) -> int:
+        return self.started.process.pid
 
     async def send(self, message: dict[str, Any], payload: bytes = b"") -> None:
         try:
@@ -119,8 +101,7 @@ class _Producer:
     def kill(self) -> None:
         """End the process at once and forget it."""
         self.stream.socket.close()
-        self.process.kill()
-        self.process.wait()
+        self.started.kill()
 
 
 class Pipeline:
@@ -139,7 +120,10 @@ class Pipeline:
         on_commit: OnCommit | None = None,
         clock_ms: Callable[[], int] = now_ms,
         stdin_prefix: bytes = b"",
+        spare: list[Started] | None = None,
     ) -> None:
+        """``spare`` are producers that were started already; those that are taken are removed."""
+        self._spare = spare if spare is not None else []
         self.report = report if report is not None else Report()
         self._slots: dict[int, deque[Task]] = {}
         self._lease_s = lease_s
@@ -283,8 +267,8 @@ class Pipeline:
                     while len(held) < 2 and (task := self._take(len(held))) is not None:
                         held.append(task)
                         if producer is None:
-                            producer = _Producer.start()
-                            self._slots[producer.process.pid] = held
+                            producer = _Producer.start(self._spare)
+                            self._slots[producer.pid] = held
                         prefix = self._stdin_prefix if task.planned.input.kind == "stdin" else b""
                         await producer.send(task.message(), prefix)
                     if not held or producer is None:
@@ -309,7 +293,7 @@ class Pipeline:
                 self._bury(producer)
 
     def _bury(self, producer: _Producer) -> None:
-        del self._slots[producer.process.pid]
+        del self._slots[producer.pid]
         producer.kill()
 
     def _done(self, task: Task, message: dict[str, Any]) -> None:

@@ -435,13 +435,12 @@ class _Stretches:
 
 def main() -> None:
     """Serve the socket whose descriptor is the argument, until it ends."""
-    import signal
-
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
     _die_with(os.getppid())
     os.nice(NICENESS)
     link = socket.socket(fileno=int(sys.argv[1]))
     link.setblocking(True)
+    import parser.kernel.engine  # noqa: F401 - while the parent still finds out what there is to do
+
     work = Work()
     decoder = frames.Decoder()
     try:

@@ -35,6 +35,7 @@ from parser.source import (
     inspect,
     look_at_stream,
 )
+from parser.spawn import Started
 from parser.streams import BLOCK_BYTES, decompress, kind_of
 
 __all__ = ["Reading", "recipes", "run"]
@@ -137,11 +138,13 @@ async def run(
     on_commit: OnCommit | None = None,
     on_ready: Callable[[Report], None] | None = None,
     catch_signals: bool = True,
+    spare: list[Started] | None = None,
 ) -> Report:
     """Read everything the paths name into the sink.
 
-    The report is the one passed in, if any, and grows while the run goes on. Raises SinkGone when
-    the sink went away, ParserError when the options cannot be; what was committed stays.
+    The report is the one passed in, if any, and grows while the run goes on. ``spare`` are
+    producers that were started already, see ``spawn``. Raises SinkGone when the sink went away,
+    ParserError when the options cannot be; what was committed stays.
     """
     reading = reading or Reading()
     report = report if report is not None else Report()
@@ -165,6 +168,7 @@ async def run(
         range_bytes=reading.range_bytes,
         report=report,
         on_commit=on_commit,
+        spare=spare,
     )
     retries = sink.retries
     pipeline = make(planned, stdin_prefix=piped.get(STDIN, b""))

@@ -17,12 +17,14 @@ import click
 from kvclient.cli._common import Settings, bytes_as_json, echo_json, fail, pass_settings, shown
 from kvclient.cli._reading import filter_options, format_options, reading_of, workers_option
 from kvclient.errors import KvError
+from parser.spawn import ahead
 
 if TYPE_CHECKING:
     from kvclient.sink import StoreSink
     from parser.consumer import Found
     from parser.report import Report
     from parser.run import Reading
+    from parser.spawn import Started
 
     _ParamType = click.ParamType[float]
 else:
@@ -92,13 +94,33 @@ def ingest(
     compressed) is not counted twice. That holds for a run with filters too: the lines it leaves
     out are skipped for good, as its books say.
     """
+    if follow and "-" in paths:
+        raise click.UsageError("a pipe is followed anyway: leave --follow out")
+    with ahead(() if follow else paths, reading["workers"]) as spare:
+        report = _count(
+            settings, paths, spare,
+            follow=follow, dead_letter=dead_letter, retry=retry, range_bytes=range_bytes, **reading,
+        )  # fmt: skip
+    _finish(report, settings)
+
+
+def _count(
+    settings: Settings,
+    paths: tuple[str, ...],
+    spare: list[Started],
+    *,
+    follow: bool,
+    dead_letter: str | None,
+    retry: float,
+    range_bytes: int | None,
+    **reading: Any,
+) -> Report:
+    """Import what it takes and count, while the producers get ready too."""
     import trio
 
     from kvclient.sink import StoreSink
     from parser.report import Report
 
-    if follow and "-" in paths:
-        raise click.UsageError("a pipe is followed anyway: leave --follow out")
     how = reading_of(reading)
     if range_bytes is not None:
         how = dataclasses.replace(how, range_bytes=range_bytes)
@@ -107,13 +129,13 @@ def ingest(
     sink = StoreSink(settings.address, retry_s=retry, first_retry_s=retry if follow else 1.0)
     with _letters(dead_letter) as on_commit:
         try:
-            go = _follow if follow else _run
+            go = _follow if follow else partial(_run, spare=spare)
             trio.run(partial(go, paths, sink, how, report, on_commit, quiet=settings.json))
         except* KeyboardInterrupt:
             report.interrupted = True
         except* KvError as group:
             raise _first(group) from None
-    _finish(report, settings)
+    return report
 
 
 def _first(group: BaseExceptionGroup[KvError]) -> KvError:
@@ -132,6 +154,7 @@ async def _run(
     on_commit: Callable[[Found], None] | None,
     *,
     quiet: bool,
+    spare: list[Started],
 ) -> None:
     import trio
 
@@ -145,7 +168,7 @@ async def _run(
         async with trio.open_nursery() as nursery:
             nursery.start_soon(bar.run)
             try:
-                await run(paths, sink, how, report=report, on_commit=on_commit)
+                await run(paths, sink, how, report=report, on_commit=on_commit, spare=spare)
             except SinkGone as error:
                 report.problems.append(
                     Problem("the store", f"{error}; run the same command again to resume")

@@ -13,7 +13,7 @@ processor it was made for, see ``loader``.
 from __future__ import annotations
 
 import ctypes
-import platform
+import os
 import struct
 import sys
 from collections.abc import Callable
@@ -38,7 +38,7 @@ _PRIVATE_ANONYMOUS: Final = 0x22
 
 def supported() -> bool:
     """Whether images can be made and run here."""
-    return sys.platform == "linux" and platform.machine() == "x86_64"
+    return sys.platform == "linux" and os.uname().machine == "x86_64"
 
 
 @cache

@@ -15,7 +15,6 @@ import fcntl
 import importlib.util
 import os
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
 from functools import cache
 from hashlib import blake2b
@@ -47,6 +46,8 @@ def cache_directory() -> Path:
     try:
         home = Path(base) if base else Path.home() / ".cache"
     except RuntimeError:  # there is no home
+        import tempfile
+
         home = Path(tempfile.gettempdir()) / f"kvstore-{os.getuid()}"
     return home / "kvstore" / "kernels"
 
@@ -147,6 +148,8 @@ def _keep_image(name: str, run: _Run) -> None:
 
 def _write(path: Path, data: bytes) -> None:
     """Write a file so that it appears whole."""
+    import tempfile
+
     with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
         file.write(data)
     Path(file.name).replace(path)

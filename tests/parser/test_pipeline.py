@@ -21,6 +21,7 @@ import zstandard
 
 import parser.extract
 import parser.producer
+import parser.spawn
 from parser.consumer import Found
 from parser.extract import Engine, RangeSummary
 from parser.formats import format_named
@@ -406,18 +407,35 @@ async def test_lines_of_megabytes_are_counted_in_bounded_memory(tmp_path: Path, 
         assert report.lines == data.count(b"\n") + 1 - data.endswith(b"\n")
 
 
+@pytest.mark.trio
+async def test_producers_that_were_started_ahead_are_taken_or_ended(
+    log: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parser.spawn, "SMALL_BYTES", log.stat().st_size // 2)
+    with parser.spawn.ahead([str(log)], 3) as spare:
+        pids = [one.process.pid for one in spare]
+        assert len(pids) == 3
+        report = Report()
+        sink = MemorySink()
+        reading = Reading(format="hdfs", workers=2, range_bytes=100_000)
+        await run([str(log)], sink, reading, report=report, catch_signals=False, spare=spare)
+        assert_is(sink, log.read_bytes(), report)
+        assert [one.process.pid for one in spare] == pids[:1]
+        assert [_runs(pid) for pid in pids] == [True, False, False]
+    assert not any(map(_runs, pids))
+    with parser.spawn.ahead([str(log.parent), "/no/such\0file", "-"], 3) as spare:
+        assert not spare
+
+
 @pytest.mark.slow
 def test_producers_are_gone_soon_after_their_parent(tmp_path: Path) -> None:
     script = tmp_path / "parent.py"
     script.write_text(
-        "import sys, time\n"
-        "from parser.pipeline import _Producer\n"
-        "import trio\n"
-        "async def main():\n"
-        "    producers = [_Producer.start() for _ in range(2)]\n"
-        "    print(*[p.process.pid for p in producers], flush=True)\n"
-        "    await trio.sleep(60)\n"
-        "trio.run(main)\n"
+        "import time\n"
+        "from parser.spawn import start\n"
+        "producers = [start() for _ in range(2)]\n"
+        "print(*[p.process.pid for p in producers], flush=True)\n"
+        "time.sleep(60)\n"
     )
     parent = subprocess.Popen(
         [sys.executable, str(script)],
