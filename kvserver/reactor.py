@@ -38,19 +38,20 @@ if TYPE_CHECKING:
     from kvserver.engine import Engine
     from kvserver.session import Session
 
-__all__ = ["Connection", "Reactor"]
+__all__ = ["SHORT_LINGER_S", "Connection", "Reactor"]
 
 log = logging.getLogger("kvserver")
 
 ACCEPT_BATCH: Final = 128
 SLICE_NS: Final = 1_500_000
 """How long a turn works on suspended commands, expiry and freeing, each."""
-LINGER_S: Final = 0.001
-"""How long to wait in poll(2) for the next request before Trio gets the word: going through Trio
-costs 25 µs, which is as much as a whole round trip of a lone client."""
-AWAKE_POLLS: Final = 40
-"""How often to look for a request without sleeping: some 30 µs."""
-MAX_TRUST: Final = 8
+LINGER_S: Final = 0.005
+"""How long to wait in epoll for the next request before Trio gets the word: going through Trio
+costs 25 µs, which is as much as a whole round trip of a lone client. A shorter wait would cost one,
+too: what ends before the system's next tick (4 ms) makes it set a timer, 5 µs on a virtual
+machine."""
+SHORT_LINGER_S: Final = 0.001
+"""The same where Trio has clients of its own, with TLS, who would wait that long."""
 LARGE_REPLY_BYTES: Final = 16384
 """Above it, a reply is a reason to look at how much the client is owed."""
 GIVE_WAY_NS: Final = 2_000_000
@@ -73,9 +74,8 @@ class Reactor(Commits):
             end.setblocking(False)
         self._poller.register(self._nudged.fileno(), READ)
         engine.nudge = self.nudge
+        self.linger_s = LINGER_S
         self._stopping = False
-        self._trust = 0
-        """Positive: stay awake for the next request; rises when that was right."""
         self._accept_again = 0.0
         self._expiry_behind = False
         self._garbage = False
@@ -158,14 +158,12 @@ class Reactor(Commits):
                 await self.committed()
                 continue
             busy = self._expiry_behind or self._garbage or bool(self.engine.suspended)
-            ready = poller.poll(0)
-            if not ready and not busy:
-                ready = self._next_ready()
+            ready = poller.poll(0 if busy else self.linger_s)
             if not ready and not busy:
                 if fileno >= 0:
                     await trio.lowlevel.wait_readable(fileno)
                 else:
-                    await trio.sleep(LINGER_S)
+                    await trio.sleep(SHORT_LINGER_S)
                 gave_way = time.perf_counter_ns()
                 continue
             if self.turn(ready) and self.service is not None and self.service.must_commit:
@@ -175,24 +173,6 @@ class Reactor(Commits):
             if time.perf_counter_ns() - gave_way > GIVE_WAY_NS:
                 await trio.lowlevel.checkpoint()
                 gave_way = time.perf_counter_ns()
-
-    def _next_ready(self) -> list[tuple[int, int]]:
-        """Wait up to `LINGER_S`; awake at first, if the last requests came soon.
-
-        To be woken costs more than to answer, so a lone client that asks again at once should find
-        the server awake. When nothing came in time, it sleeps a few times before it tries again.
-        """
-        poll = self._poller.poll
-        if self._trust > 0:
-            for _ in range(AWAKE_POLLS):
-                ready = poll(0)
-                if ready:
-                    self._trust = min(self._trust + 1, MAX_TRUST)
-                    return ready
-            self._trust -= 4 if self._trust > 4 else 16
-        ready = poll(LINGER_S)
-        self._trust += bool(ready)
-        return ready
 
     def turn(self, ready: list[tuple[int, int]]) -> bool:
         """Run what has come, and put its effects into the journal; whether there were any."""

@@ -31,7 +31,7 @@ from kvserver.errors import CommandError, ConfigError, JournalFailedError, Kvser
 from kvserver.journal.manager import CompactionManager
 from kvserver.journal.recovery import Recovery, open_directory, recovery_mode
 from kvserver.journal.service import JournalService
-from kvserver.reactor import Connection, Reactor
+from kvserver.reactor import SHORT_LINGER_S, Connection, Reactor
 
 if TYPE_CHECKING:
     from kvserver.commands.table import Command
@@ -125,6 +125,7 @@ class Server:
                 encrypted = self._bind_main()
             config.tls_port = encrypted.getsockname()[1]
             self.tls = TlsServer(self.engine, self.reactor, encrypted)
+            self.reactor.linger_s = SHORT_LINGER_S
         else:
             yield self._bind_main()
         if config.unix_socket:
