@@ -108,11 +108,12 @@ def _event(fmt: Format, wanted: list[str], rules: RuleWriter) -> str:
         out(f"size = e_{name} - s_{name} if s_{name} >= 0 else 0")
         out(f"set_number(a, {at}, text + s_{name}, size)")
     out("clean = ld64(a + CLEAN_TABLE)", "size = e_content - s_content")
+    out("masked = maps + 2 * stride")
     with out.block(
         "if size <= MAX_MESSAGE_BYTES and in_class(clean, text + e_content) "
         "and (s_content == 0 or in_class(clean, text + s_content - 1)):"
     ):
-        out("pattern = hash_masked(text, maps + 2 * stride, s_content, e_content)")
+        out("pattern = hash_masked(text, masked, s_content, e_content, ld64(a + PATTERN))")
     with out.block("else:"):
         out("pattern = hash_slowly(a, text + s_content, size)")
     out("kind = find_kind(a, pattern, level, tag0, tag1, tag2)")
@@ -159,7 +160,7 @@ def hash_slowly(a, message, size):
     for at in range(size, size + 80):
         st8(scratch + at, 10)
     scan(scratch, maps, stride, (size + 64) >> 6)
-    return hash_masked(scratch, maps + 2 * stride, 0, size)
+    return hash_masked(scratch, maps + 2 * stride, 0, size, ld64(a + PATTERN))
 
 {layouts}
 {rules}

@@ -27,6 +27,8 @@ import ctypes
 import mmap
 from typing import Final
 
+from parser.patterns import MAX_MESSAGE_BYTES
+
 __all__ = ["Memory", "address_of"]
 
 # The header, word by word.
@@ -44,8 +46,8 @@ __all__ = ["Memory", "address_of"]
     SOURCE, BASE_OFFSET, GROUPS, TAG_FIELDS, TAG_NAMES, NUMBER_NAMES, PATTERN_IDS,
     OUT, OUT_USED, OUT_MAX, PACKED, TALLY, TALLY_ROOM, LEVEL_MEMO,
     EVENT_EXAMPLE, EVENT_EXAMPLE_SIZE, WINDOW_NOW,
-    MOMENT, FIELDS, HEADER_WORDS,
-) = (8 * at for at in range(82))  # fmt: skip
+    MOMENT, FIELDS, PATTERN, HEADER_WORDS,
+) = (8 * at for at in range(83))  # fmt: skip
 
 KEY_BYTES: Final = 128
 KIND_BYTES: Final = 64
@@ -63,7 +65,7 @@ SCRATCH_BYTES: Final = 1 << 17
 MAP_SPARE: Final = 12
 """Words of a bitmap that stay free for steps of eight words, and one that stays zero."""
 
-SCRATCH_STRIDE: Final = (2048 // 64 + MAP_SPARE) * 8
+SCRATCH_STRIDE: Final = (MAX_MESSAGE_BYTES // 64 + MAP_SPARE) * 8
 MEMO_BYTES: Final = 128
 HEX_OR_COLON, WORD_BYTE, LETTER, MAY_CONTINUE = 1, 2, 4, 8
 """Flags in the table of byte classes."""
@@ -98,6 +100,7 @@ class Memory:
         self._put("scratch", SCRATCH, SCRATCH_BYTES)
         self._put("scratch_maps", SCRATCH_MAPS, maps * SCRATCH_STRIDE + 64)
         self[SCRATCH_MAPS] += 64
+        self._put("pattern", PATTERN, MAX_MESSAGE_BYTES)
         self._put("memo", MEMO, max(memos, 1) * MEMO_BYTES)
         self._put("level_memo", LEVEL_MEMO, 4 * 256)
         self._put("tally", TALLY, 64)

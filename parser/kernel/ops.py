@@ -10,7 +10,7 @@ any address outside of the memory that was registered, so the tests can see a st
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final, TypeAlias, TypeVar
 
@@ -28,12 +28,14 @@ __all__ = [
     "compiled",
     "ctz",
     "find_code",
+    "fold",
+    "inlined",
     "ld8",
     "ld16",
     "ld32",
     "ld64",
-    "make_classifier",
     "mul",
+    "popcount",
     "prefetch",
     "registered",
     "shl",
@@ -45,12 +47,7 @@ __all__ = [
 
 JIT: Final = not numba.config.DISABLE_JIT  # type: ignore[attr-defined]  # numba makes it when imported
 
-Class = Sequence[tuple[int, int]]
-"""A class of bytes as ranges, both ends included."""
-
 _I1, _I8, _I64 = ir.IntType(1), ir.IntType(8), ir.IntType(64)
-_BLOCK: Final = 64
-
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 _One: TypeAlias = Callable[[int], int]
@@ -62,6 +59,15 @@ def compiled(function: _Function) -> _Function:
     jit: Any = numba.njit
     compile_it: Callable[[_Function], _Function] = jit(
         nogil=True, error_model="numpy", no_cfunc_wrapper=True
+    )
+    return compile_it(function)
+
+
+def inlined(function: _Function) -> _Function:
+    """Compile a helper into whatever calls it: for short ways that are nearly always taken."""
+    jit: Any = numba.njit
+    compile_it: Callable[[_Function], _Function] = jit(
+        nogil=True, error_model="numpy", no_cfunc_wrapper=True, forceinline=True
     )
     return compile_it(function)
 
@@ -125,6 +131,15 @@ def _plain_find_code(address: int, code: int) -> int:
 
 def _plain_ctz(value: int) -> int:
     return 64 if value == 0 else (value & -value).bit_length() - 1
+
+
+def _plain_popcount(value: int) -> int:
+    return (value & _MASK).bit_count()
+
+
+def _plain_fold(x: int, y: int) -> int:
+    product = (x & _MASK) * (y & _MASK)
+    return _signed(product ^ product >> 64)
 
 
 def _plain_clz(value: int) -> int:
@@ -226,6 +241,18 @@ def _find_code() -> Any:
     return _pair(build)
 
 
+def _fold() -> Any:
+    """Both halves of a product of 128 bits, one laid over the other."""
+    wide = ir.IntType(128)
+
+    def build(builder: Any, x: Any, y: Any) -> Any:
+        product = builder.mul(builder.zext(x, wide), builder.zext(y, wide))
+        high = builder.trunc(builder.lshr(product, ir.Constant(wide, 64)), _I64)
+        return builder.xor(builder.trunc(product, _I64), high)
+
+    return _pair(build)
+
+
 def _plain_prefetch(address: int) -> None:
     """Nothing is slow enough here to be fetched early."""
 
@@ -258,79 +285,7 @@ shr: _Two = _pair(lambda b, x, y: b.lshr(x, y)) if JIT else _plain_shr
 clz: _One = _single(lambda b, x: b.ctlz(x, ir.Constant(_I1, 0))) if JIT else _plain_clz
 ctz: _One = _single(lambda b, x: b.cttz(x, ir.Constant(_I1, 0))) if JIT else _plain_ctz
 bswap: _One = _single(lambda b, x: b.bswap(x)) if JIT else _plain_bswap
+popcount: _One = _single(lambda b, x: b.ctpop(x)) if JIT else _plain_popcount
+fold: _Two = _fold() if JIT else _plain_fold
 find_code: _Two = _find_code() if JIT else _plain_find_code
 prefetch: Callable[[int], None] = _prefetch() if JIT else _plain_prefetch
-
-
-# ------------------------------------------------------------------------------------- bitmaps
-
-
-def make_classifier(classes: Sequence[Class], literals: Sequence[bytes]) -> Any:
-    """Return ``classify(source, into, stride)``: bitmaps of one block of 64 bytes.
-
-    Bit n of bitmap k (at ``into + k * stride``) says whether byte n is of class k, or, after the
-    classes, whether literal k begins at byte n. Reads up to three bytes behind the block.
-    """
-    if not JIT:
-        return _plain_classifier(classes, literals)
-    vector = ir.VectorType(_I8, _BLOCK)
-
-    def splat(value: int) -> Any:
-        return ir.Constant(vector, [value] * _BLOCK)
-
-    def member(builder: Any, block: Any, ranges: Class) -> Any:
-        found = None
-        for low, high in ranges:
-            if low == high:
-                one = builder.icmp_unsigned("==", block, splat(low))
-            else:
-                moved = builder.sub(block, splat(low)) if low else block
-                one = builder.icmp_unsigned("<", moved, splat(high - low + 1))
-            found = one if found is None else builder.or_(found, one)
-        return found
-
-    @intrinsic
-    def classify(typingctx: Any, source: Any, into: Any, stride: Any) -> Any:  # noqa: ARG001
-        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:  # noqa: ARG001
-            source, into, stride = args
-            shifted = [
-                builder.load(
-                    _pointer(builder, builder.add(source, ir.Constant(_I64, at)), vector), align=1
-                )
-                for at in range(max((min(len(text), 4) for text in literals), default=1))
-            ]
-            found = [member(builder, shifted[0], ranges) for ranges in classes]
-            for text in literals:
-                here = None
-                for at, byte in enumerate(text[:4]):
-                    one = builder.icmp_unsigned("==", shifted[at], splat(byte))
-                    here = one if here is None else builder.and_(here, one)
-                found.append(here)
-            for at, flags in enumerate(found):
-                offset = builder.mul(stride, ir.Constant(_I64, at))
-                place = _pointer(builder, builder.add(into, offset), _I64)
-                builder.store(builder.bitcast(flags, _I64), place, align=8)
-            return context.get_dummy_value()
-
-        return types.void(types.int64, types.int64, types.int64), codegen
-
-    return classify
-
-
-def _plain_classifier(classes: Sequence[Class], literals: Sequence[bytes]) -> Any:
-    tables = [
-        bytes(48 + any(low <= byte <= high for low, high in ranges) for byte in range(256))
-        for ranges in classes
-    ]
-
-    def classify(source: int, into: int, stride: int) -> None:
-        array, at = _at(source, _BLOCK)
-        block = array[at : at + _BLOCK + 3].tobytes()
-        for number, table in enumerate(tables):
-            flags = int(block[:_BLOCK].translate(table)[::-1], 2)
-            st64(into + number * stride, flags)
-        for number, text in enumerate(literals, len(classes)):
-            bits = sum(block.startswith(text[:4], place) << place for place in range(_BLOCK))
-            st64(into + number * stride, bits)
-
-    return classify

@@ -5,47 +5,74 @@
 
 from __future__ import annotations
 
-from parser.kernel.ops import add, clz, compiled, ctz, ld8, ld64, mul, shl, shr, st64
+from parser.kernel.blocks import PACKS, keep_bytes
+from parser.kernel.ops import (
+    add,
+    clz,
+    compiled,
+    ctz,
+    fold,
+    inlined,
+    ld8,
+    ld64,
+    mul,
+    popcount,
+    shl,
+    shr,
+    st64,
+)
 from parser.kernel.vectors import LANES, join_words, pair_words, path_words, token_words
 
 # Bitmaps by number: three that are computed, then the classes of parser/patterns.py.
 TOKEN, DIGITS_MASKED, MASKED, WORD, DOT, DIGIT, JOIN, HEX_LETTER, COLON, NEWLINE = range(10)
 SLASH, EQUALS, PATH = range(10, 13)
 
-_SEED = 0x2545F4914F6CDD1D
 _MULTIPLY = -0x61C8864680B583EB
 _VALUE = 0x1B873593CC9E2D51
+_K0, _K1, _K2, _K3, _K4, _K5, _K6, _K7, _K8, _K9 = (
+    0x48DBAC252265B1F5, 0x66B09F18D8F16ADF, 0x0813E268C386BBC5,
+    0x0F17F5C4414C343D, 0x616737A27ED4D57B, 0x3C7288307311D8A3,
+    0x30973B4BA6CECC1B, 0x1ADFCC96C9E9C617, 0x3E72164118072E8D,
+    0x725836730741C7A9,
+)  # fmt: skip
+"""Odd numbers drawn once; each place of a pattern has one of its own."""
+
+
+@inlined
+def next_set(bitmap: int, at: int, end: int) -> int:
+    """The first position from `at` whose flag is set; `end` or more when there is none."""
+    flags = shr(ld64(bitmap + (at >> 3)), at & 7)
+    if flags != 0:
+        return at + ctz(flags)
+    return _far_set(bitmap, (at & -8) + 64, end)
 
 
 @compiled
-def next_set(bitmap: int, at: int, end: int) -> int:
-    """The first position from `at` whose flag is set; `end` or more when there is none."""
-    limb = at >> 6
-    flags = shr(ld64(bitmap + (limb << 3)), at & 63)
-    if flags != 0:
-        return at + ctz(flags)
-    limb += 1
-    while (limb << 6) < end:
-        flags = ld64(bitmap + (limb << 3))
+def _far_set(bitmap: int, at: int, end: int) -> int:
+    while at < end:
+        flags = ld64(bitmap + (at >> 3))
         if flags != 0:
-            return (limb << 6) + ctz(flags)
-        limb += 1
+            return at + ctz(flags)
+        at += 64
     return end
 
 
-@compiled
+@inlined
 def next_clear(bitmap: int, at: int, end: int) -> int:
     """The first position from `at` whose flag is not set; at most `end`."""
-    limb = at >> 6
-    flags = shr(~ld64(bitmap + (limb << 3)), at & 63)
+    flags = shr(~ld64(bitmap + (at >> 3)), at & 7)
     if flags != 0:
         return min(at + ctz(flags), end)
-    limb += 1
-    while (limb << 6) < end:
-        flags = ~ld64(bitmap + (limb << 3))
+    return _far_clear(bitmap, (at & -8) + 64, end)
+
+
+@compiled
+def _far_clear(bitmap: int, at: int, end: int) -> int:
+    while at < end:
+        flags = ~ld64(bitmap + (at >> 3))
         if flags != 0:
-            return min((limb << 6) + ctz(flags), end)
-        limb += 1
+            return min(at + ctz(flags), end)
+        at += 64
     return end
 
 
@@ -125,9 +152,42 @@ def mask_blocks(maps: int, stride: int, blocks: int) -> None:
 
 
 @compiled
-def hash_masked(text: int, masked: int, start: int, end: int) -> int:
-    """A hash of the message's pattern: equal for equal patterns."""
-    result = _SEED
+def hash_packed(text: int, masked: int, start: int, end: int, into: int) -> int:
+    """A hash of the message's pattern: equal for equal patterns.
+
+    The pattern is written to `into`, with a line break, which no message holds, for each value;
+    there is no branch for how many values there are and how long.
+    """
+    size = before = 0
+    at = start
+    while True:
+        left = end - at
+        within = -1 if left >= 64 else ~shl(-1, left)
+        place, shift = masked + (at >> 3), at & 7
+        values = shr(ld64(place), shift) | shl(shl(ld8(place + 8), 63 - shift), 1)
+        breaks = values & ~(shl(values, 1) | before)
+        kept = within & (~values | breaks)
+        keep_bytes(text + at, breaks, kept, into + size)
+        size += popcount(kept)
+        before = shr(values, 63)
+        at += 64
+        if at >= end:
+            break
+    keep_bytes(text, 0, 0, into + size)  # zeros up to a whole block
+    result = size
+    for place in range(into, into + size, 64):
+        a = fold(ld64(place) ^ _K0, ld64(place + 8) ^ _K1)
+        b = fold(ld64(place + 16) ^ _K2, ld64(place + 24) ^ _K3)
+        c = fold(ld64(place + 32) ^ _K4, ld64(place + 40) ^ _K5)
+        d = fold(ld64(place + 48) ^ _K6, ld64(place + 56) ^ _K7)
+        result = fold(result ^ a ^ b ^ _K8, c ^ d ^ _K9)
+    return result
+
+
+@compiled
+def hash_pieces(text: int, masked: int, start: int, end: int, into: int) -> int:  # noqa: ARG001 - as hash_packed
+    """A hash of the message's pattern, from the text between two values at a time."""
+    result = _K0
     at = start
     while True:
         stop = min(next_set(masked, at, end), end)
@@ -150,6 +210,9 @@ def hash_masked(text: int, masked: int, start: int, end: int) -> int:
         if stop >= end:
             return result
         at = next_clear(masked, stop, end)
+
+
+hash_masked = hash_packed if PACKS else hash_pieces
 
 
 @compiled
