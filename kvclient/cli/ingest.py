@@ -122,6 +122,7 @@ def _count(
     from parser.report import Report
 
     how = reading_of(reading)
+    _require_keys(how)
     if range_bytes is not None:
         how = dataclasses.replace(how, range_bytes=range_bytes)
     report = Report()
@@ -136,6 +137,25 @@ def _count(
         except* KvError as group:
             raise _first(group) from None
     return report
+
+
+def _require_keys(how: Reading) -> None:
+    """Refuse a format of one's own that says of no line what it is about.
+
+    All lines would be skipped, and, being counted, skipped for good.
+    """
+    if how.keys or not (how.layouts or how.regex):
+        return
+    from parser.formats import make_format
+
+    fmt = make_format("custom", layouts=how.layouts, regex=how.regex)
+    fields = {name: None for layout in fmt.layouts for name in layout.names}
+    if fmt.regex is not None:
+        fields |= dict.fromkeys(fmt.regex.groupindex)
+    raise click.UsageError(
+        "say with --key what the lines are about, for example --key 'content ~ req-<hex> -> "
+        f"request_{{}}'; without one nothing would be counted (there is: {', '.join(fields)})"
+    )
 
 
 def _first(group: BaseExceptionGroup[KvError]) -> KvError:

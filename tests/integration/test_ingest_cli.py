@@ -218,6 +218,21 @@ def test_mistakes_on_the_command_line_are_usage_errors() -> None:
         assert "Traceback" not in done.stderr
 
 
+def test_a_layout_without_a_key_is_refused_before_it_skips_every_line_for_good(
+    server: ServerProcess, tmp_path: Path
+) -> None:
+    path = tmp_path / "app.log"
+    path.write_bytes(b"INFO anna logged in\nINFO ben logged in\n")
+    own = ["--layout", "<level> <user> <content>"]
+    for asked in (own, ["--regex", r"(?P<level>\w+) (?P<user>\w+) (?P<content>.*)"]):
+        done = run_kvcli("--port", str(server.port), "ingest", str(path), *asked)
+        assert done.returncode == 2
+        assert "--key" in done.stderr
+        assert "level, user, content" in " ".join(done.stderr.split())
+    report = report_of(kvcli(server, "ingest", str(path), *own, "--key", "user -> {}", "--json"))
+    assert report["new_keys"] == report["matched"] == 2
+
+
 def test_no_server_is_said_in_one_line(tmp_path: Path) -> None:
     path = tmp_path / "app.log"
     path.write_bytes(log(0, 3))
