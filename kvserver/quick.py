@@ -61,6 +61,16 @@ def serve(session: Session, data: bytes, calls: dict[bytes, int]) -> bytes | Non
                 if rest or name_head != _HEADS[len(name)] or key_head != _HEADS[len(key)]:
                     return None
                 args = [name, key]
+            elif count == 3:
+                _, name_head, name, key_head, key, value_head, value, rest = tokens
+                if (
+                    rest
+                    or value_head != _HEADS[len(value)]
+                    or key_head != _HEADS[len(key)]
+                    or name_head != _HEADS[len(name)]
+                ):
+                    return None
+                args = [name, key, value]
             else:
                 args = tokens[2::2]
                 if list(map(_head_of, map(len, args))) != tokens[1:-1:2] or tokens[-1]:

@@ -177,7 +177,8 @@ class Reactor(Commits):
     def turn(self, ready: list[tuple[int, int]]) -> bool:
         """Run what has come, and put its effects into the journal; whether there were any."""
         engine = self.engine
-        engine.keyspace.tick()
+        keyspace = engine.keyspace
+        keyspace.now = keyspace.clock()
         engine.stats.turns = turns = engine.stats.turns + 1
         connections = self.connections
         registry = engine.registry
@@ -240,7 +241,7 @@ class Reactor(Commits):
             self.expire()
         if self._garbage:
             self._garbage = engine.keyspace.free_garbage(FREE_ENTRIES)
-        return self._write_journal()
+        return self._write_journal() if keyspace.effects else False
 
     def _read_generally(self, connection: Connection, data: bytes) -> None:
         reader = connection.reader

@@ -214,10 +214,7 @@ class Journal:
                 self._fail(f"a record of {len(body)} bytes cannot be written")
             self._append_in_pieces(effects, len(effects) // 2)
             return
-        if self._pending:
-            self._pending.append(body)
-            raise JournalFullError(self._full_reason or "no space")
-        if not self._write(body):
+        if self._pending or not self._write(body):
             self._pending.append(body)
             raise JournalFullError(self._full_reason or "no space")
         if self._size >= self.segment_bytes or self._rotation_wanted:
@@ -236,35 +233,38 @@ class Journal:
 
     def _write(self, body: bytes) -> bool:
         header = encode_header(body, self._next, self._seed)
-        size = len(header) + len(body)
-        if not self._write_whole(size, header, body):
+        if not self._write_whole(header, body):
             return False
         self._chain = crc32(header, self._chain)
         self._records += 1
         self._next += 1
         return True
 
-    def _write_whole(self, size: int, *parts: bytes) -> bool:
+    def _write_whole(self, header: bytes, body: bytes = b"") -> bool:
         """Append all bytes or none; False when there is no space."""
+        size = len(header) + len(body)
         try:
-            written = self._file.write(*parts)
+            written = self._file.write(header, body)
             if written != size:  # the rest may fit, or the system says why it does not
-                manifests.write_all(self._file, b"".join(parts)[written:])
-            self._size += size
-            self._appended += size
-            if self._dirty_since is None:
-                self._dirty_since = self._now_s()
-            return True
+                manifests.write_all(self._file, (header + body)[written:])
         except OSError as error:
-            if error.errno not in NO_SPACE:
-                self._fail(f"writing {self._name} failed: {error.strerror}")
-            reason = error.strerror or str(error)
+            return self._without_room(error)
+        self._size += size
+        self._appended += size
+        if self._dirty_since is None:
+            self._dirty_since = self._now_s()
+        return True
+
+    def _without_room(self, error: OSError) -> bool:
+        """Cut the file back to its last whole record; return False."""
+        if error.errno not in NO_SPACE:
+            self._fail(f"writing {self._name} failed: {error.strerror}")
         self.write_errors += 1
         try:
             self._file.truncate(self._size)
-        except OSError as error:
-            self._fail(f"cutting {self._name} back failed: {error.strerror}")
-        self._full_reason = f"Errors writing to the journal: {reason}"
+        except OSError as second:
+            self._fail(f"cutting {self._name} back failed: {second.strerror}")
+        self._full_reason = f"Errors writing to the journal: {error.strerror or error}"
         return False
 
     def retry(self) -> bool:
@@ -420,7 +420,7 @@ class Journal:
         footer = encode_footer(
             Footer(self._records, self._next - 1, self._chain, []), self._next, self._seed
         )
-        if not self._write_whole(len(footer), footer):
+        if not self._write_whole(footer):
             self._full_reason = None  # the record before is safe; only the footer found no room
             return False
         first = self._next - self._records
