@@ -419,6 +419,8 @@ def detect(lines: Sequence[bytes], more: Mapping[str, Format] | None = None) -> 
         events = [line for line in sample if entry.starts_event(line)]
         fits = sum(reader.fits(line) for line in events)
         scores.append((fits, len(events), entry))
+        if fits == len(events) > 0:
+            break  # no other can do better, and of equals the first is chosen
     fits, asked, best = max(scores, key=lambda score: score[0] / max(score[1], 1))
     if fits < max(asked * _ENOUGH, 1):
         return Detection(
