@@ -205,6 +205,8 @@ def read_window(a, text, origin, size, maps, stride):
         here = line
         line = stop_raw + 1
         lines += 1
+        for ahead in range(WINDOW, WINDOW + 192, 64):
+            prefetch(text + here + ahead)
         start = here
         if origin + here == 0:
             start = after_mark(a, text, here)
@@ -238,6 +240,7 @@ def read_window(a, text, origin, size, maps, stride):
         events += 1
         if event(a, text, maps, stride, events, origin, origin + here) != 0:
             matched += 1
+    count_notes(a)
     st64(a + EVENTS, events)
     st64(a + LINES, ld64(a + LINES) + lines)
     st64(a + MATCHED, ld64(a + MATCHED) + matched)

@@ -16,6 +16,8 @@ kind    0 pattern hash, 8 level u32, 12 tag 0 u32, 16 tag 1 u32, 20 tag 2 u32
         52 pattern u32 (set before packing), 56 example offset u32, 60 example bytes u32
 word    0 hash, 8 arena offset u32, 12 bytes u32
 pair    0 kind u32, 4 key u32, 8 count u32, 12 next pair of the key u32 (index + 1)
+note    0 address of a key's value, 12 value bytes u16, 14 group u16, 16 hash
+        24 event, 32 its offset, 40 first ms, 48 last ms, 56 kind
 
 A *kind* is a different combination of pattern, level and tags: what a line adds to its keys. A key
 counts kinds: the first seven in its record, further ones as pairs.
@@ -46,13 +48,14 @@ __all__ = ["Memory", "address_of"]
     SOURCE, BASE_OFFSET, GROUPS, TAG_FIELDS, TAG_NAMES, NUMBER_NAMES, PATTERN_IDS,
     OUT, OUT_USED, OUT_MAX, PACKED, TALLY, TALLY_ROOM, LEVEL_MEMO,
     EVENT_EXAMPLE, EVENT_EXAMPLE_SIZE, WINDOW_NOW,
-    MOMENT, FIELDS, PATTERN, HEADER_WORDS,
-) = (8 * at for at in range(83))  # fmt: skip
+    MOMENT, FIELDS, PATTERN, NOTES, NOTED, NOTES_COUNTED, HEADER_WORDS,
+) = (8 * at for at in range(86))  # fmt: skip
 
 KEY_BYTES: Final = 128
 KIND_BYTES: Final = 64
 WORD_BYTES: Final = 16
 PAIR_BYTES: Final = 16
+NOTE_BYTES: Final = 64
 INLINE_KINDS: Final = 7
 INLINE_VALUE: Final = 24
 
@@ -101,6 +104,7 @@ class Memory:
         self._put("scratch_maps", SCRATCH_MAPS, maps * SCRATCH_STRIDE + 64)
         self[SCRATCH_MAPS] += 64
         self._put("pattern", PATTERN, MAX_MESSAGE_BYTES)
+        self._put("notes", NOTES, 4 * NOTE_BYTES)
         self._put("memo", MEMO, max(memos, 1) * MEMO_BYTES)
         self._put("level_memo", LEVEL_MEMO, 4 * 256)
         self._put("tally", TALLY, 64)

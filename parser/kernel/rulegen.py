@@ -44,6 +44,9 @@ class RuleWriter:
         self.maps = maps
         self.groups: list[Group] = []
         self.whole = _conflict(fmt.keys)
+        # Keys can be counted later where they stay in the text and the event adds no numbers.
+        together = any(len(rule.fields) > 1 for rule in fmt.keys)
+        self.later = not (self.whole or together or fmt.numbers)
 
     def body(self, rule: KeyRule) -> str:
         """The body of the function of a rule: text[begin:end] -> how many new keys of the event."""
@@ -97,6 +100,9 @@ class RuleWriter:
             out(f"copy_bytes(w + size, {place}, {size})", f"size += {size}")
             _bytes(rule.names[-1], out)
             place, size = "w", "size"
+        if self.later:
+            out(f"note_key(a, {place}, {size}, {self.groups.index(group)})", "found += 1")
+            return
         out(f"added = add_key(a, {place}, {size}, {self.groups.index(group)})")
         with out.block("if added != 0:"):
             out("found += 1")

@@ -10,6 +10,7 @@ from typing import Final
 from parser.extract import MAX_LINE_BYTES  # noqa: F401
 from parser.kernel import memory as _memory
 from parser.kernel.blocks import *  # noqa: F403
+from parser.kernel.keys import *  # noqa: F403
 from parser.kernel.lines import *  # noqa: F403
 from parser.kernel.memory import *  # noqa: F403
 from parser.kernel.ops import *  # noqa: F403

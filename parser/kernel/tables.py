@@ -1,9 +1,13 @@
-"""The tables of a kernel: words, kinds and keys, found by hash and told apart by their bytes."""
+"""The tables of words and kinds, found by hash and told apart by their bytes; numbers of keys.
+
+The table of keys is in parser/kernel/keys.py.
+"""
 
 # ruff: noqa: PLR0917 - compiled functions take positional arguments only
 
 from __future__ import annotations
 
+from parser.kernel.keys import pair_slot
 from parser.kernel.memory import (
     ARENA,
     ARENA_MAX,
@@ -22,8 +26,6 @@ from parser.kernel.memory import (
     GROW_KINDS,
     GROW_PAIRS,
     GROW_WORDS,
-    INLINE_KINDS,
-    INLINE_VALUE,
     KEY_BYTES,
     KEY_COUNT,
     KEY_MAX,
@@ -42,9 +44,7 @@ from parser.kernel.memory import (
     NUMBERS,
     PAIR_BYTES,
     PAIR_COUNT,
-    PAIR_MASK,
     PAIR_MAX,
-    PAIR_SLOTS,
     PAIRS,
     REJECTED,
     REJECTED_AT,
@@ -64,8 +64,6 @@ from parser.kernel.memory import (
 from parser.kernel.ops import (
     add,
     compiled,
-    ctz,
-    find_code,
     ld8,
     ld16,
     ld32,
@@ -85,7 +83,6 @@ _MIN = -(2**63)
 _ZEROS = 0x3030303030303030
 _HIGH = -0x0F0F0F0F0F0F0F10
 _SIX = 0x0606060606060606
-_ALL_KINDS = (1 << INLINE_KINDS) - 1
 
 
 @compiled
@@ -242,131 +239,6 @@ def room_for(
     if ld64(a + ARENA_USED) + slices * size + middles * keys > ld64(a + ARENA_MAX):
         return GROW_ARENA
     return DONE
-
-
-@compiled
-def add_key(a: int, text: int, size: int, group: int) -> int:
-    """Count the current event for a key, once. The key's index + 1 when it was not yet counted."""
-    code = hash_bytes(text, size, group)
-    slots, mask = ld64(a + SLOTS), ld64(a + SLOT_MASK)
-    keys = ld64(a + KEYS)
-    tag = code & ~_LOW
-    shape = shl(size | shl(group, 16), 32)
-    slot = (code ^ shr(code, 32)) & mask
-    while True:
-        held = ld64(slots + (slot << 3))
-        if held == 0:
-            key = _new_key(a, text, size, shape)
-            index = ld64(a + KEY_COUNT) - 1
-            st64(slots + (slot << 3), tag | (index + 1))
-            break
-        if held & ~_LOW == tag:
-            index = (held & _LOW) - 1
-            key = keys + index * KEY_BYTES
-            if ld64(key) & ~_LOW == shape and _same_value(a, key, text, size):
-                break
-        slot = (slot + 1) & mask
-    event = ld64(a + EVENT)
-    counted = ld64(key + 8)
-    if shr(counted, 32) == event:
-        return 0
-    st64(key + 8, ((counted & _LOW) + 1) | shl(event, 32))
-    first, last = ld64(a + EVENT_FIRST), ld64(a + EVENT_LAST)
-    if first < ld64(key + 16):
-        st64(key + 16, first)
-        st32(key + 32, ld64(a + EVENT_OFFSET))
-    if last >= ld64(key + 24):
-        st64(key + 24, last)
-        st32(key + 36, ld64(a + EVENT_OFFSET))
-    _add_kind(a, key, index, ld64(a + EVENT_KIND))
-    return index + 1
-
-
-@compiled
-def _same_value(a: int, key: int, text: int, size: int) -> bool:
-    if size <= 8:
-        return (ld64(key + 40) ^ ld64(text)) & shr(-1, 64 - (size << 3)) == 0
-    if ld64(key + 40) != ld64(text):
-        return False
-    if size <= INLINE_VALUE:
-        return same_bytes(key + 48, text + 8, size - 8)
-    return same_bytes(ld64(a + ARENA) + ld32(key) + 8, text + 8, size - 8)
-
-
-@compiled
-def _new_key(a: int, text: int, size: int, shape: int) -> int:
-    index = ld64(a + KEY_COUNT)
-    used = ld64(a + ARENA_USED)
-    key = ld64(a + KEYS) + index * KEY_BYTES
-    arena = ld64(a + ARENA) + used
-    copy_bytes(arena, text, size)
-    st64(key, used | shape)
-    st64(key + 8, 0)
-    st64(key + 16, _MAX)
-    st64(key + 24, _MIN)
-    offset = ld64(a + EVENT_OFFSET)
-    st64(key + 32, offset | shl(offset, 32))
-    st64(key + 40, ld64(arena))
-    st64(key + 48, ld64(arena + 8))
-    st64(key + 56, ld64(arena + 16))
-    for at in range(64, KEY_BYTES, 8):
-        st64(key + at, 0)
-    fields = ld64(a + NUMBER_FIELDS)
-    numbers = ld64(a + NUMBERS) + index * fields * 32
-    for at in range(fields):
-        number = numbers + at * 32
-        st64(number, 0)
-        st64(number + 8, 0)
-        st64(number + 16, _MAX)
-        st64(number + 24, _MIN)
-    st64(a + ARENA_USED, used + size)
-    st64(a + KEY_COUNT, index + 1)
-    return key
-
-
-@compiled
-def _add_kind(a: int, key: int, index: int, kind: int) -> None:
-    codes = key + 64
-    held = find_code(codes, kind) & _ALL_KINDS
-    free = find_code(codes, 0) & _ALL_KINDS
-    found = held if held != 0 else free  # whether it is new is hard to foresee: no branch
-    if found == 0:
-        _add_pair(a, key, index, kind)
-        return
-    place = codes + (ctz(found) << 2)
-    st32(place, kind)
-    st32(place + 32, ld32(place + 32) + 1)
-
-
-@compiled
-def pair_slot(a: int, name: int) -> int:
-    """Where a pair (kind and key as one word) is in the slots, or would be."""
-    mask = ld64(a + PAIR_MASK)
-    slots, pairs = ld64(a + PAIR_SLOTS), ld64(a + PAIRS)
-    code = mul(name, _MIX)
-    slot = shr(code, 32) & mask
-    while True:
-        number = ld32(slots + (slot << 2))
-        if number == 0 or ld64(pairs + (number - 1) * PAIR_BYTES) == name:
-            return slots + (slot << 2)
-        slot = (slot + 1) & mask
-
-
-@compiled
-def _add_pair(a: int, key: int, index: int, kind: int) -> None:
-    name = kind | shl(index, 32)
-    place = pair_slot(a, name)
-    number = ld32(place)
-    if number == 0:
-        number = ld64(a + PAIR_COUNT) + 1
-        pair = ld64(a + PAIRS) + (number - 1) * PAIR_BYTES
-        st64(pair, name)
-        st64(pair + 8, shl(ld32(key + 92), 32))
-        st32(key + 92, number)
-        st64(a + PAIR_COUNT, number)
-        st32(place, number)
-    pair = ld64(a + PAIRS) + (number - 1) * PAIR_BYTES
-    st32(pair + 8, ld32(pair + 8) + 1)
 
 
 @compiled
