@@ -155,37 +155,33 @@ def _get_run(session: Session, keys: Sequence[bytes]) -> bytes | None:
     values: list[Any] = list(map(keyspace.data.get, keys))
     if keyspace.merged and SummaryValue in set(map(type, values)):
         return None
-    n = len(values)
-    try:
-        sizes = list(map(len, values))
-    except TypeError:  # None is there: a key is missing
+    if not all(values):  # a key is missing, or a value is empty
         return _get_some(session, values)
+    n = len(values)
+    sizes = list(map(len, values))
     size = sizes[0]
     if sizes.count(size) != n:
-        if sum(sizes) > _MANY_BYTES:
-            return None  # more than a client should be owed at once
-        keyspace.hits += n
-        return b"".join([b"$%d\r\n%b\r\n" % (len(value), value) for value in values])
-    if size >= 4096 or size * n > _MANY_BYTES:
-        return None
+        return _get_some(session, values)
+    if size >= len(_REPLY_HEADS) or size * n > _MANY_BYTES:
+        return None  # more than a client should be owed at once
     keyspace.hits += n
     head = _REPLY_HEADS[size]
     return head + (_CRLF + head).join(values) + _CRLF
 
 
 def _get_some(session: Session, values: list[bytes | None]) -> bytes | None:
-    """Answer a run of GETs of which some find nothing."""
-    parts = []
-    missing = size = 0
-    for value in values:
-        if value is None:
-            parts.append(session.null)
-            missing += 1
-        else:
-            size += len(value)
-            parts.append(b"$%d\r\n%b\r\n" % (len(value), value))
-    if size > _MANY_BYTES:
+    """Answer a run of GETs of which some find nothing, or values of different sizes."""
+    null = session.null
+    try:
+        parts = [
+            null if value is None else _REPLY_HEADS[len(value)] + value + _CRLF for value in values
+        ]
+    except IndexError:
         return None
+    reply = b"".join(parts)
+    if len(reply) > _MANY_BYTES:
+        return None
+    missing = parts.count(null)
     session.keyspace.hits += len(values) - missing
     session.keyspace.misses += missing
-    return b"".join(parts)
+    return reply
