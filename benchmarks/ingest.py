@@ -14,7 +14,7 @@ every figure of a sample of blocks.
 While we ingest, another client asks PING and GET every millisecond; its latencies are shown, and
 those of the same client with the server idle.
 
-Ranges are at most as large as asked, and hold at most some 3,000 keys, whatever the log.
+Ranges are at most as large as asked, and hold at most some 4,000 keys, whatever the log.
 
 What favours us: the log is in the page cache. What does not: everything that ingests shares the
 processors with the server and the client that measures. A run on a busy machine says little:
