@@ -147,7 +147,8 @@ class Kernel:
             memory.grow_out(2 * memory[at.OUT_MAX])
         keys = memory[at.KEY_COUNT]
         header: bytes = msgpack.Packer().pack_array_header(2 * keys)
-        packed = header + memory.tables["out"][: memory[at.OUT_USED]]
+        with memoryview(memory.tables["out"]) as out:
+            packed = b"".join((header, out[: memory[at.OUT_USED]]))
         matched = memory[at.MATCHED]
         return RangeSummary(
             memory[at.LINES],
