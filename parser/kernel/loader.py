@@ -5,7 +5,8 @@ source itself, this package's files, numba and Python. numba keeps the machine c
 checks the processor itself; beside that lies an *image* of it (see ``image``), named by the
 processor too, which is loaded in a millisecond and without importing numba. Files appear whole
 (written aside, then renamed), and of several processes that want the same kernel one compiles while
-the others wait. Where nothing can be written, the kernel is compiled in memory.
+the others wait. Where nothing can be written, the kernel is compiled in memory. Whoever compiles
+one removes those that nobody has used for a month.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import fcntl
 import importlib.util
 import os
 import sys
+import time
 from collections.abc import Callable, Iterator
 from functools import cache
 from hashlib import blake2b
@@ -27,6 +29,9 @@ from parser.kernel import image
 __all__ = ["cache_directory", "is_ready", "jit_wanted", "load"]
 
 _VERSION_LENGTH: Final = 16
+_PREFIX: Final = "kvkernel_"
+_DAY_S: Final = 86_400
+_KEPT_S: Final = 30 * _DAY_S
 
 _Run: TypeAlias = Callable[[int], int]
 _loaded: dict[str, _Run] = {}
@@ -85,13 +90,14 @@ def _load(name: str, source: str) -> _Run:
         if run is None:
             run = _imported(name, path)
             _keep_image(name, run)
+            _remove_unused()
     return run
 
 
 def _name(source: str) -> str:
     seal = blake2b(source.encode(), digest_size=_VERSION_LENGTH // 2)
     seal.update(_surroundings())
-    return f"kvkernel_{seal.hexdigest()}"
+    return f"{_PREFIX}{seal.hexdigest()}"
 
 
 @cache
@@ -130,7 +136,9 @@ def _run_of_image(name: str) -> _Run | None:
         path = _image_path(name)
         if path.parent.stat().st_uid != os.getuid():
             return None  # somebody else could put code there
-        return image.runnable(path.read_bytes())
+        run = image.runnable(path.read_bytes())
+        _mark_used(path)
+        return run
     except OSError:
         return None
 
@@ -153,6 +161,30 @@ def _write(path: Path, data: bytes) -> None:
     with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
         file.write(data)
     Path(file.name).replace(path)
+
+
+# ----------------------------------------------------------------------------------- the cache
+
+
+def _mark_used(path: Path) -> None:
+    """Note in a file's time that it was used; once a day is enough."""
+    with contextlib.suppress(OSError):
+        if time.time() - path.stat().st_mtime > _DAY_S:
+            os.utime(path)
+
+
+def _remove_unused() -> None:
+    """Remove the kernels that were last used long ago: those of older versions of anything."""
+    directory = cache_directory()
+    kernels: dict[str, list[Path]] = {}
+    for place in (directory, directory / "__pycache__"):
+        for path in place.glob(f"{_PREFIX}*"):
+            kernels.setdefault(path.name[: len(_PREFIX) + _VERSION_LENGTH], []).append(path)
+    for paths in kernels.values():
+        with contextlib.suppress(OSError):  # others may remove them at the same time
+            if time.time() - max(path.stat().st_mtime for path in paths) > _KEPT_S:
+                for path in paths:
+                    path.unlink(missing_ok=True)
 
 
 # ---------------------------------------------------------------------------------------- numba
@@ -185,6 +217,7 @@ def _stored(name: str, source: str) -> Path | None:
             return None  # somebody else could put code there
         if not path.exists() or path.read_text() != text:
             _write(path, text.encode())
+        _mark_used(path)
         probe = directory / "__pycache__"
         probe.mkdir(exist_ok=True)
         if not os.access(probe, os.W_OK):

@@ -359,6 +359,34 @@ def test_a_kernel_that_was_compiled_once_loads_without_numba_and_never_a_damaged
         assert not loaded_by_numba()
 
 
+@pytest.mark.skipif(not JIT, reason="nothing is cached without the JIT")
+def test_kernels_that_nobody_has_used_for_a_month_go_when_another_one_is_compiled(
+    tmp_path: Path,
+) -> None:
+    def load(number: int) -> set[str]:
+        """Load a kernel in a process of its own; return which kernels are there afterwards."""
+        head = 'import numba\n@numba.njit("int64(int64)", cache=CACHE)\n'
+        source = f"{head}def run(a):\n    return a + {number}\n"
+        code = f"from parser.kernel.loader import load; load({source!r})"
+        environment = {**os.environ, "KVSTORE_CACHE_DIR": str(tmp_path)}
+        subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, check=True)
+        return {path.stem for path in tmp_path.glob("*.py")}
+
+    def age(days: int) -> None:
+        for path in tmp_path.rglob("kvkernel_*"):
+            then = path.stat().st_mtime - days * 86_400
+            os.utime(path, (then, then))
+
+    (first,) = load(1)
+    (second,) = load(2) - {first}
+    age(20)
+    assert load(1) == {first, second}
+    age(20)
+    (third,) = load(3) - {first, second}
+    assert load(3) == {first, third}
+    assert not list(tmp_path.rglob(f"{second}*"))
+
+
 @pytest.mark.skipif(not image.supported(), reason="there are no images here")
 def test_code_that_needs_anything_outside_of_itself_makes_no_image() -> None:
     import numba
