@@ -29,6 +29,7 @@ import os
 import platform
 import re
 import resource
+import select
 import shutil
 import socket
 import subprocess
@@ -169,10 +170,12 @@ def ingest(log: Path, port: int, server_pid: int, data: Path, *options: str) -> 
     began = time.perf_counter()
     command = [sys.executable, "-m", "kvclient", "--port", str(port), "ingest", str(log), "--json"]
     process = subprocess.Popen([*command, *options], cwd=ROOT, stdout=subprocess.PIPE)
-    while process.poll() is None:
+    ended = os.pidfd_open(process.pid)  # so that the end is noticed when it comes
+    while not select.select([ended], [], [], 0.05)[0]:
         run.ingesting_mib = max(run.ingesting_mib, resident_mib(process.pid))
-        time.sleep(0.05)
     run.seconds = time.perf_counter() - began
+    os.close(ended)
+    process.wait()
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     run.ingesting_cpu_s = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     run.server_cpu_s = cpu_s(server_pid) - server_before
