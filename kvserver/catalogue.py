@@ -64,10 +64,15 @@ class Entry:
     example: bytes
     folded: int = 0
     """How many patterns were folded into this one; 0 for a pattern as it was seen."""
+    example_at: Position | None = None
+    """The first position of what the example came with; or what merged first would decide."""
 
     def packed(self) -> list[Any]:
         """The entry as plain values, the form in which it is journaled and sent."""
-        return [self.text, self.count, self.first, self.last, self.example, self.folded]
+        plain = [self.text, self.count, self.first, self.last, self.example, self.folded]
+        if self.example and self.example_at != self.first:
+            plain.append(self.example_at)
+        return plain
 
 
 class Catalogue:
@@ -275,7 +280,7 @@ def _coarser(text: bytes, head: int) -> bytes | None:
 def _merge_into(held: Entry, seen: Entry) -> None:
     held.count = min(held.count + seen.count, _MAX_U64)
     if _example_rank(seen) < _example_rank(held):
-        held.example = seen.example
+        held.example, held.example_at = seen.example, seen.example_at
     if _rank_first(seen.first) < _rank_first(held.first):
         held.first = seen.first
     if _rank_last(seen.last) > _rank_last(held.last):
@@ -283,8 +288,8 @@ def _merge_into(held: Entry, seen: Entry) -> None:
 
 
 def _example_rank(entry: Entry) -> tuple[bool, tuple[bool, bool, int, int, int], bytes]:
-    """Orders examples: any before none, then by the first position, then by their bytes."""
-    return not entry.example, _rank_first(entry.first), entry.example
+    """Orders examples: any before none, then by their position, then by their bytes."""
+    return not entry.example, _rank_first(entry.example_at), entry.example
 
 
 def _rank_first(position: Position | None) -> tuple[bool, bool, int, int, int]:
@@ -315,13 +320,16 @@ def _pattern_id(key: Any) -> int:
     return key
 
 
+_MISSING: Final[list[Any]] = [b"", 0, None, None, b"", 0]
+
+
 def _entry(parts: Any) -> Entry:
     if isinstance(parts, str | bytes):
         parts = [parts, 0]
-    if not isinstance(parts, list | tuple) or not 1 <= len(parts) <= 6:
+    if not isinstance(parts, list | tuple) or not 1 <= len(parts) <= 7:
         raise PatternError("a pattern is [text, count, first, last, example]")
-    missing: list[Any] = [0, None, None, b"", 0][len(parts) - 1 :]
-    text, count, first, last, example, folded = list(parts) + missing
+    given = list(parts[:6])
+    text, count, first, last, example, folded = given + _MISSING[len(given) :]
     return Entry(
         _bytes(text),
         _number(count),
@@ -329,6 +337,7 @@ def _entry(parts: Any) -> Entry:
         _position(last),
         _bytes(example),
         _number(folded),
+        _position(parts[6] if len(parts) > 6 else first),
     )
 
 

@@ -6,7 +6,7 @@ import random
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from kvserver.catalogue import Catalogue, PatternError
@@ -33,6 +33,7 @@ def many(n: int, text: bytes = b"user %d came in", start: int = 1) -> dict[int, 
     return {i: [text % i, 1, (i, 1, i), (i, 1, i), b"e%d" % i] for i in range(start, start + n)}
 
 
+@example([(1, 1, None, None, b"x"), (1, 1, (None, 0, 0), None, b""), (1, 1, None, None, b"y")], 5)
 @given(st.lists(ROWS, max_size=25), st.integers(0, 2**32))
 def test_any_order_of_merging_gives_the_same_entries(rows: list[Any], seed: int) -> None:
     one, other = Catalogue(), Catalogue()
