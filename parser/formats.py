@@ -8,7 +8,6 @@ finds it.
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -443,6 +442,8 @@ def load_formats_file(path: str | Path) -> dict[str, Format]:
     Entries: layout or layouts, or regex (with time, a %strptime text), or kind; keys, tags,
     numbers, level, title, example.
     """
+    import tomllib  # every producer would pay for it
+
     try:
         with Path(path).open("rb") as file:
             tables = tomllib.load(file)

@@ -6,7 +6,6 @@ recipes.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -92,6 +91,8 @@ class Recipe:
         except Exception as error:
             if not self.expected_bytes:
                 raise
+            import logging  # here and nowhere else: every producer would pay for it
+
             # a compiler that does not work here costs speed, not the log
             logging.getLogger(__name__).warning(
                 "reading %s slowly, no kernel: %s: %s",
