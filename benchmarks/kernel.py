@@ -75,14 +75,22 @@ def worker(form: str, path: Path, number: int, workers: int) -> None:
     kernel = Kernel(BUILTIN[form])
     bounds = [(start, len(data)) for start, data in ranges(path)][number::workers]
     descriptor = os.open(path, os.O_RDONLY)
+    buffer = memoryview(bytearray(max(size for _, size in bounds)))  # one for all, as producers do
+
+    def read(start: int, size: int) -> memoryview:
+        view = buffer[:size]
+        if os.preadv(descriptor, [view], start) != size:
+            raise OSError("a short read")
+        return view
+
     start, size = bounds[0]
-    kernel.summarize(os.pread(descriptor, size, start), source=1, offset=start)
+    kernel.summarize(read(start, size), source=1, offset=start)
     print("ready", flush=True)
     sys.stdin.readline()
     lines = keys = packed = 0
     cpu = time.process_time()
     for start, size in bounds:
-        result = kernel.summarize(os.pread(descriptor, size, start), source=1, offset=start)
+        result = kernel.summarize(read(start, size), source=1, offset=start)
         lines, keys, packed = lines + result.lines, keys + result.keys, packed + len(result.packed)
     cpu = time.process_time() - cpu
     print(json.dumps({"lines": lines, "keys": keys, "packed": packed, "cpu": cpu}), flush=True)
