@@ -134,8 +134,8 @@ def _run_of_image(name: str) -> _Run | None:
         return None
     try:
         path = _image_path(name)
-        if path.parent.stat().st_uid != os.getuid():
-            return None  # somebody else could put code there
+        if not _is_ours_alone(path.parent):
+            return None
         run = image.runnable(path.read_bytes())
         _mark_used(path)
         return run
@@ -164,6 +164,12 @@ def _write(path: Path, data: bytes) -> None:
 
 
 # ----------------------------------------------------------------------------------- the cache
+
+
+def _is_ours_alone(directory: Path) -> bool:
+    """Whether nobody else can put code into a directory: what lies there is run."""
+    status = directory.stat()
+    return status.st_uid == os.getuid() and not status.st_mode & 0o022
 
 
 def _mark_used(path: Path) -> None:
@@ -213,8 +219,8 @@ def _stored(name: str, source: str) -> Path | None:
     text = source.replace("CACHE", "True", 1)
     try:
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-        if directory.stat().st_uid != os.getuid():
-            return None  # somebody else could put code there
+        if not _is_ours_alone(directory):
+            return None
         if not path.exists() or path.read_text() != text:
             _write(path, text.encode())
         _mark_used(path)

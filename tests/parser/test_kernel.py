@@ -357,6 +357,9 @@ def test_a_kernel_that_was_compiled_once_loads_without_numba_and_never_a_damaged
         assert loaded_by_numba()
         assert made.read_bytes() == whole
         assert not loaded_by_numba()
+    tmp_path.chmod(0o770)  # others could put code there
+    assert loaded_by_numba()
+    tmp_path.chmod(0o700)
 
 
 @pytest.mark.skipif(not JIT, reason="nothing is cached without the JIT")
