@@ -21,9 +21,10 @@ from kvserver.runs import Columns, Shape, run_of
 from kvserver.values import SummaryValue
 
 if TYPE_CHECKING:
+    from kvserver.keyspace import Keyspace
     from kvserver.session import Session
 
-__all__ = ["serve"]
+__all__ = ["serve", "serve_alike"]
 
 _CRLF: Final = b"\r\n"
 _COUNTS: Final = {b"*%d" % count: count for count in range(1, 64)}
@@ -48,7 +49,7 @@ def serve(session: Session, data: bytes, calls: dict[bytes, int]) -> bytes | Non
         found = run_of(data)
         if found is not None and _serve_run(session, *found):
             shape, _ = found
-            calls[shape.name] = calls.get(shape.name, 0) + shape.n
+            calls[shape.name] = calls.get(shape.name, 0) + shape.requests
             return shape.name
     tokens = data.split(_CRLF)
     head = tokens[0]
@@ -119,6 +120,38 @@ def serve(session: Session, data: bytes, calls: dict[bytes, int]) -> bytes | Non
     return name
 
 
+def serve_alike(sessions: Sequence[Session], chunks: list[bytes], calls: dict[bytes, int]) -> bool:
+    """Run what several clients in plain state sent as if it were one run of GETs or SETs.
+
+    The chunks are of one size. False when they are anything else: then nothing has happened.
+    """
+    found = run_of(b"".join(chunks))
+    if found is None:
+        return False
+    shape, (keys, values) = found
+    each, rest = divmod(shape.requests, len(chunks))
+    if rest or not each:
+        return False
+    keyspace = sessions[0].keyspace
+    if shape.reply is not None:
+        keyspace.set_many(keys, values)
+        reply = resp.OK * each
+        for session in sessions:
+            session.out.append(reply)
+    elif each > 1 or (got := _plain_values(keyspace, keys)) is None:
+        return False  # runs of GETs gain nothing by being joined
+    else:
+        for session, value in zip(sessions, got, strict=True):
+            session.out.append(
+                session.null if value is None else b"$%d\r\n%b\r\n" % (len(value), value)
+            )
+        missing = 0 if all(got) else got.count(None)
+        keyspace.misses += missing
+        keyspace.hits += len(got) - missing
+    calls[shape.name] = calls.get(shape.name, 0) + shape.requests
+    return True
+
+
 def _serve_run(session: Session, shape: Shape, columns: Columns) -> bool:
     """Run requests of one shape; whether they were for here."""
     keys, values = columns
@@ -146,31 +179,33 @@ def _sizes_agree(heads: list[bytes], args: list[bytes]) -> bool:
         return False
 
 
-def _get_run(session: Session, keys: Sequence[bytes]) -> bytes | None:
-    """Answer a run of GETs; None when a key needs a closer look (a summary, a deadline)."""
-    keyspace = session.keyspace
+def _plain_values(keyspace: Keyspace, keys: Sequence[bytes]) -> list[Any] | None:
+    """Return the values, None where there is none; None when one needs a closer look."""
     deadlines = keyspace.deadlines
     if deadlines and any(map(deadlines.__contains__, keys)):
         return None
     values: list[Any] = list(map(keyspace.data.get, keys))
     if keyspace.merged and SummaryValue in set(map(type, values)):
         return None
-    if not all(values):  # a key is missing, or a value is empty
-        return _get_some(session, values)
+    return values
+
+
+def _get_run(session: Session, keys: Sequence[bytes]) -> bytes | None:
+    """Answer a run of GETs; None when it is not for here."""
+    keyspace = session.keyspace
+    values = _plain_values(keyspace, keys)
+    if values is None:
+        return None
     n = len(values)
-    sizes = list(map(len, values))
-    size = sizes[0]
-    if sizes.count(size) != n:
-        return _get_some(session, values)
-    if size >= len(_REPLY_HEADS) or size * n > _MANY_BYTES:
-        return None  # more than a client should be owed at once
-    keyspace.hits += n
-    head = _REPLY_HEADS[size]
-    return head + (_CRLF + head).join(values) + _CRLF
-
-
-def _get_some(session: Session, values: list[bytes | None]) -> bytes | None:
-    """Answer a run of GETs of which some find nothing, or values of different sizes."""
+    if all(values):  # else a key is missing, or a value is empty
+        sizes = list(map(len, values))
+        size = sizes[0]
+        if sizes.count(size) == n and size < len(_REPLY_HEADS):
+            if size * n > _MANY_BYTES:
+                return None  # more than a client should be owed at once
+            keyspace.hits += n
+            head = _REPLY_HEADS[size]
+            return head + (_CRLF + head).join(values) + _CRLF
     null = session.null
     try:
         parts = [
@@ -178,10 +213,9 @@ def _get_some(session: Session, values: list[bytes | None]) -> bytes | None:
         ]
     except IndexError:
         return None
-    reply = b"".join(parts)
-    if len(reply) > _MANY_BYTES:
+    if sum(map(len, parts)) > _MANY_BYTES:
         return None
     missing = parts.count(null)
-    session.keyspace.hits += len(values) - missing
-    session.keyspace.misses += missing
-    return reply
+    keyspace.misses += missing
+    keyspace.hits += n - missing
+    return b"".join(parts)

@@ -32,7 +32,7 @@ from kvserver.commits import Commits
 from kvserver.connections import RECV_BYTES, Connection
 from kvserver.errors import CommandError
 from kvserver.poller import BROKEN, READ, WRITE
-from kvserver.quick import serve
+from kvserver.quick import serve, serve_alike
 
 if TYPE_CHECKING:
     from kvserver.engine import Engine
@@ -54,6 +54,12 @@ SHORT_LINGER_S: Final = 0.001
 """The same where Trio has clients of its own, with TLS, who would wait that long."""
 LARGE_REPLY_BYTES: Final = 16384
 """Above it, a reply is a reason to look at how much the client is owed."""
+SETS: Final = frozenset([b"SET", b"set"])
+NEXT: Final = b"\r\n*"
+ALIKE_BYTES: Final = 2048
+ALIKE_TOTAL_BYTES: Final = 1 << 14
+MANY_ALIKE: Final = 3
+"""So many chunks of one length are looked at together, and no more than so many bytes."""
 GIVE_WAY_NS: Final = 2_000_000
 SAMPLED_TURNS: Final = 16
 """In one of so many turns the first client's commands are timed, for the percentiles."""
@@ -75,6 +81,8 @@ class Reactor(Commits):
         self._poller.register(self._nudged.fileno(), READ)
         engine.nudge = self.nudge
         self.linger_s = LINGER_S
+        self._alike_bytes = 0
+        """The length of what went quickly at the end of a turn: in the next, many may have it."""
         self._stopping = False
         self._accept_again = 0.0
         self._expiry_behind = False
@@ -181,12 +189,14 @@ class Reactor(Commits):
         keyspace.now = keyspace.clock()
         engine.stats.turns = turns = engine.stats.turns + 1
         connections = self.connections
-        registry = engine.registry
-        calls = engine.stats.calls
-        received = 0
+        alike: list[Connection] = []
+        chunks: list[bytes] = []
+        many = len(ready) >= MANY_ALIKE
+        alike_bytes = self._alike_bytes if many else -1
+        size = received = 0
+        name = None
         began = 0 if turns % SAMPLED_TURNS else perf_counter_ns()
         now = monotonic()
-        served = self._served
         for fd, events in ready:
             connection = connections.get(fd)
             if connection is None:
@@ -216,24 +226,21 @@ class Reactor(Commits):
             received += size
             if size == connection.recv_bytes:
                 connection.recv_bytes = RECV_BYTES
-            session = connection.session
-            session.last_active = now
-            try:
-                if session.table is registry and connection.idle:
-                    name = serve(session, data, calls)
-                    if name is not None:
-                        served.append((connection, data))
-                        if began:
-                            self._sample(name, data, perf_counter_ns() - began)
-                            began = 0
-                        if session.pending is not None:
-                            self._want(connection, connection.events & ~READ)
-                        continue
-                self._read_generally(connection, data)
-            except Exception as error:  # noqa: BLE001 - one client's fault is never another's
-                engine.internal_error(session, error)
-                self.close(connection)
-            began = 0
+            connection.session.last_active = now
+            if size == alike_bytes:
+                alike.append(connection)
+                chunks.append(data)
+                continue
+            name = self._serve(connection, data)
+            if began:
+                self._sample(name, data, perf_counter_ns() - began)
+                began = 0
+        if alike:
+            name = self._serve_alike(alike, chunks)
+            if began:
+                self._sample(name, b"".join(chunks), perf_counter_ns() - began)
+        elif many and size <= ALIKE_BYTES and name is not None:
+            self._alike_bytes = size if name in SETS or NEXT not in data else -1
         engine.stats.net_in_bytes += received
         if engine.suspended:
             self._advance_suspended()
@@ -242,6 +249,48 @@ class Reactor(Commits):
         if self._garbage:
             self._garbage = engine.keyspace.free_garbage(FREE_ENTRIES)
         return self._write_journal() if keyspace.effects else False
+
+    def _serve(self, connection: Connection, data: bytes) -> bytes | None:
+        """Run what one client sent; return the name of the command if it went the quick way."""
+        session = connection.session
+        try:
+            if session.table is self.engine.registry and connection.idle:
+                name = serve(session, data, self.engine.stats.calls)
+                if name is not None:
+                    self._served.append((connection, data))
+                    if session.pending is not None:
+                        self._want(connection, connection.events & ~READ)
+                    return name
+            self._read_generally(connection, data)
+        except Exception as error:  # noqa: BLE001 - one client's fault is never another's
+            self.engine.internal_error(session, error)
+            self.close(connection)
+        return None
+
+    def _serve_alike(self, alike: list[Connection], chunks: list[bytes]) -> bytes | None:
+        """Run what several clients sent, all of one length: as one run, if it is one."""
+        many = max(MANY_ALIKE, ALIKE_TOTAL_BYTES // len(chunks[0]))
+        name = None
+        for start in range(0, len(alike), many):
+            name = self._serve_group(alike[start : start + many], chunks[start : start + many])
+        return name
+
+    def _serve_group(self, group: list[Connection], chunks: list[bytes]) -> bytes | None:
+        registry = self.engine.registry
+        # What ran in this turn may have closed a client, or changed what holds for all.
+        if len(group) >= MANY_ALIKE and not any(
+            connection.session.table is not registry or connection.fd < 0 or not connection.idle
+            for connection in group
+        ):
+            sessions = [connection.session for connection in group]
+            if serve_alike(sessions, chunks, self.engine.stats.calls):
+                self._served += zip(group, chunks, strict=True)
+                return chunks[0][8:11]
+        name = None
+        for connection, data in zip(group, chunks, strict=True):
+            if connection.fd >= 0:
+                name = self._serve(connection, data)
+        return name
 
     def _read_generally(self, connection: Connection, data: bytes) -> None:
         reader = connection.reader
@@ -255,9 +304,11 @@ class Reactor(Commits):
         if connection.session.authenticated and reader.limited:
             reader.limited = False
 
-    def _sample(self, name: bytes, data: bytes, ns: int) -> None:
+    def _sample(self, name: bytes | None, data: bytes, ns: int) -> None:
         """Note what the first client of a turn took, receiving included, for the percentiles."""
-        n = data.count(b"\r\n*") + 1
+        if name is None:
+            return
+        n = data.count(NEXT) + 1
         self.engine.stats.sampled(name.decode("ascii", "replace").lower(), ns // n, n)
 
     def execute(self, session: Session, commands: list[list[bytes]]) -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from kvserver.config import Config
 from kvserver.engine import Engine
-from kvserver.quick import serve
+from kvserver.quick import serve, serve_alike
 from kvserver.requests import RequestReader, split_inline
 
 CONFIG = Config()
@@ -131,6 +131,49 @@ def test_the_quick_way_answers_as_the_general_one(chunks: list[list[list[bytes]]
     again = Engine().keyspace
     again.apply_many(quick.keyspace.effects)
     assert list(again.dump()) == list(quick.keyspace.dump())
+
+
+same_length = st.one_of(
+    st.lists(st.tuples(st.just(b"GET"), st.sampled_from([b"a", b"s", b"t", b"x"])), min_size=1),
+    st.lists(st.tuples(st.just(b"set"), even, even), min_size=1),
+    st.lists(st.tuples(st.sampled_from([b"SET", b"GET", b"DEL"]), even), min_size=1),
+    st.lists(
+        st.sampled_from([(b"MSET", b"a", b"1", b"b", b"2"), (b"MSET", b"a", b"1", b"b", b"3")])
+    ),
+)
+
+
+@given(st.lists(same_length, max_size=4), st.integers(1, 3))
+def test_what_many_clients_send_at_once_is_answered_as_if_they_came_one_by_one(
+    turns: list[list[list[bytes]]], each: int
+) -> None:
+    engines = [Engine(), Engine()]
+    for engine in engines:
+        engine.keyspace.clock = lambda: 5000
+        engine.keyspace.tick()
+        for line in (b"SET a 1", b'MERGE s {"count":2}', b"SET t x PX 100000"):
+            engine.session().run(line.split())
+    for commands in turns:
+        together, alone = ([engine.session() for _ in commands] for engine in engines)
+        for session in [*together[1::2], *alone[1::2]]:
+            session.use_protocol(3)
+        chunks = [frame(list(command)) * each for command in commands]
+        if not chunks:
+            continue
+        calls: dict[bytes, int] = {}
+        if serve_alike(together, chunks, calls):
+            assert sum(calls.values()) == each * len(chunks)
+        else:
+            assert not calls
+            for session, command in zip(together, commands, strict=True):
+                session.out += [session.run(list(command)) for _ in range(each)]
+        for session, command in zip(alone, commands, strict=True):
+            session.out += [session.run(list(command)) for _ in range(each)]
+        assert [session.take() for session in together] == [session.take() for session in alone]
+    one, other = (engine.keyspace for engine in engines)
+    one.check()
+    assert list(one.dump()) == list(other.dump())
+    assert (one.hits, one.misses) == (other.hits, other.misses)
 
 
 @given(runs.filter(lambda run: len(run) > 1), st.data())
