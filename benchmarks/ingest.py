@@ -24,6 +24,7 @@ compare within one run.
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import os
 import platform
@@ -51,7 +52,8 @@ from kvclient.client import Client  # noqa: E402
 from parser.summary import parse_time_ms  # noqa: E402
 from parser.synthetic import generate  # noqa: E402
 
-CHUNK_LINES = 2_000_000
+SMALL_LINES = 2_000_000
+BIG_LINES = 75_000_000
 SAMPLE = 1000
 DRAIN_LINES = 100_000
 
@@ -161,11 +163,14 @@ def percentile(sorted_values: list[float], share: float) -> float:
     return sorted_values[min(int(len(sorted_values) * share), len(sorted_values) - 1)]
 
 
-def ingest(log: Path, port: int, server_pid: int, data: Path, *options: str) -> Run:
-    """Ingest a log as a user does, watching what it takes."""
+def ingest(
+    log: Path, port: int, server_pid: int, data: Path, *options: str, alone: bool = False
+) -> Run:
+    """Ingest a log as a user does, watching what it takes; ``alone``: no other client asks."""
     run = Run()
     asking = Asking(port)
-    asking.start()
+    if not alone:
+        asking.start()
     before, server_before = resource.getrusage(resource.RUSAGE_CHILDREN), cpu_s(server_pid)
     began = time.perf_counter()
     command = [sys.executable, "-m", "kvclient", "--port", str(port), "ingest", str(log), "--json"]
@@ -180,7 +185,8 @@ def ingest(log: Path, port: int, server_pid: int, data: Path, *options: str) -> 
     run.ingesting_cpu_s = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     run.server_cpu_s = cpu_s(server_pid) - server_before
     run.server_mib = resident_mib(server_pid)
-    run.latencies_ms = asking.stop()
+    if not alone:
+        run.latencies_ms = asking.stop()
     with Client(f"redis://127.0.0.1:{port}") as client:
         spent = client.stats().get("latency_us", {}).get("ingest", {})
         run.turn_ms = {name: float(us) / 1000 for name, us in spent.items() if name != "calls"}
@@ -194,10 +200,14 @@ def ingest(log: Path, port: int, server_pid: int, data: Path, *options: str) -> 
     return run
 
 
-def one_run(log: Path, directory: Path, *options: str) -> Run:
+def one_run(log: Path, directory: Path, *options: str, alone: bool = False) -> Run:
     shutil.rmtree(directory / "data", ignore_errors=True)
     with server(directory / "data") as (process, port):
-        return ingest(log, port, process.pid, directory / "data", *options)
+        return ingest(log, port, process.pid, directory / "data", *options, alone=alone)
+
+
+def median_run(runs: list[Run]) -> Run:
+    return sorted(runs, key=lambda run: run.seconds)[len(runs) // 2]
 
 
 def idle_latencies(directory: Path) -> list[float]:
@@ -346,9 +356,10 @@ def show(run: Run, size: int, seconds: float | None = None) -> list[str]:
         f"{run.ingesting_mib:.0f}",
         f"{run.server_mib:.0f}",
         ", ".join(f"{name} {ms:.1f}" for name, ms in run.turn_ms.items()),
-        f"{percentile(run.latencies_ms, 0.5):.2f}",
-        f"{percentile(run.latencies_ms, 0.99):.2f}",
-        f"{percentile(run.latencies_ms, 0.999):.2f}",
+        *(
+            f"{percentile(run.latencies_ms, share):.2f}" if run.latencies_ms else ""
+            for share in (0.5, 0.99, 0.999)
+        ),
     ]
 
 
@@ -396,7 +407,7 @@ def main() -> None:
         size = log.stat().st_size
         one_run(log, directory)  # compiles, and fills the page cache
         runs = [one_run(log, directory) for _ in range(asked.runs)]
-        run = sorted(runs, key=lambda run: run.seconds)[len(runs) // 2]
+        run = median_run(runs)
         idle = idle_latencies(directory)
         say(HEAD, "| " + " | ".join(show(run, size)) + " |", "")
         say(
@@ -423,17 +434,34 @@ def main() -> None:
                 swept = one_run(log, directory, "--range-bytes", str(megabytes * 1_000_000))
                 say(f"| {megabytes} | " + " | ".join(show(swept, size)) + " |")
             say("")
-        say("The rate over the size of the log:", "", HEAD)
-        for lines in [CHUNK_LINES, *([75_000_000] if asked.big else [])]:
-            make_log(log, lines)
-            one = one_run(log, directory)
-            say("| " + " | ".join(show(one, log.stat().st_size)) + " |")
+        say("The rate over the size of the log; the second row without another client:", "", HEAD)
+        make_log(log, SMALL_LINES)
+        size = log.stat().st_size
+        for alone in (False, True):
+            small = median_run([one_run(log, directory, alone=alone) for _ in range(asked.runs)])
+            say("| " + " | ".join(show(small, size)) + " |")
+        wanted = not asked.no_peers and importlib.util.find_spec("duckdb") is not None
+        duckdb = duckdb_beside(small, log, asked.runs) if wanted else ""
+        if asked.big:
+            make_log(log, BIG_LINES)
+            big = one_run(log, directory)
+            say("| " + " | ".join(show(big, log.stat().st_size)) + " |")
+        if duckdb:
+            say("", duckdb)
     if asked.write:
         (ROOT / "benchmarks" / "results" / "ingest.md").write_text("\n".join(out) + "\n")
 
 
 def median(runs: list[Took]) -> Took:
     return sorted(runs, key=lambda took: took.seconds)[len(runs) // 2]
+
+
+def duckdb_beside(ours: Run, log: Path, rounds: int) -> str:
+    took = median([duckdb_rows(log, exact=False)[0] for _ in range(rounds)])
+    return (
+        f"DuckDB's group-by of the {ours.lines:,} lines, alone: {took.seconds:.2f} s; "
+        f"ours, alone, {took.seconds / ours.seconds:.1f} x that rate."
+    )
 
 
 def peers(log: Path, lines: int) -> Iterator[tuple[str, int, Took]]:
