@@ -50,7 +50,7 @@ Message = tuple[dict[str, Any], bytes]
 STREAM_PIECE_BYTES: Final = 4 << 20
 """A piece of a stream, at most."""
 
-PIECE_KEYS: Final = 2500
+PIECE_KEYS: Final = 4000
 """About how many keys a piece may have: the store takes a piece at once, in about a microsecond a
 key, and other clients wait that long. A log with a key of its own in every line gets small pieces,
 one with twenty lines a key large ones."""
