@@ -95,7 +95,7 @@ class Reactor(Commits):
         self._poller.register(sock.fileno(), READ)
 
     def nudge(self) -> None:
-        """End the wait for sockets: there is a suspended command to go on with."""
+        """End the wait for sockets: there is something to go on with."""
         with contextlib.suppress(BlockingIOError):
             self._nudging.send(b"!")
 
@@ -391,6 +391,8 @@ class Reactor(Commits):
         while self._doomed:
             self._doomed.pop().transport.close()
         self._garbage = self.engine.keyspace.free_garbage(FREE_ENTRIES)
+        if self._expiry_behind or self._garbage:
+            self.nudge()  # there may be no client that wakes the task which goes on with it
         if self._accept_again and time.monotonic() >= self._accept_again:
             self._accept_again = 0.0
             for fd in self._listeners:

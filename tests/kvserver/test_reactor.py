@@ -275,6 +275,27 @@ def test_due_keys_go_by_themselves_and_into_the_journal() -> None:
     trio.run(main)
 
 
+def test_more_due_keys_than_one_tick_takes_go_though_no_client_asks_for_anything(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def main() -> None:
+        async with running() as place:
+            now = 1_000_000
+            place.engine.keyspace.clock = lambda: now
+            one = await place.client()
+            await one.says(b"".join(b"SET k%d v PX 100\r\n" % n for n in range(1000)))
+            await one.gets(b"+OK\r\n" * 1000)
+            monkeypatch.setattr("kvserver.reactor.SLICE_NS", 0)  # a tick takes 200 keys, no more
+            now += 200
+            await place.reactor.tick()
+            assert len(place.engine.keyspace) == 800
+            with trio.fail_after(5):
+                while len(place.engine.keyspace):
+                    await trio.lowlevel.checkpoint()
+
+    trio.run(main)
+
+
 def test_the_fallback_poller_has_the_manners_of_epoll() -> None:
     a, b = socket.socketpair()
     with a, b:
