@@ -17,14 +17,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 from kvserver import resp
 from kvserver.errors import CommandError
-from kvserver.runs import Columns, Shape, run_of
+from kvserver.runs import NEXT, Columns, Shape, run_of
 from kvserver.values import SummaryValue
 
 if TYPE_CHECKING:
     from kvserver.keyspace import Keyspace
     from kvserver.session import Session
 
-__all__ = ["serve", "serve_alike"]
+__all__ = ["can_be_joined", "serve", "serve_alike"]
 
 _CRLF: Final = b"\r\n"
 _COUNTS: Final = {b"*%d" % count: count for count in range(1, 64)}
@@ -120,18 +120,26 @@ def serve(session: Session, data: bytes, calls: dict[bytes, int]) -> bytes | Non
     return name
 
 
-def serve_alike(sessions: Sequence[Session], chunks: list[bytes], calls: dict[bytes, int]) -> bool:
+def can_be_joined(name: bytes, data: bytes) -> bool:
+    """Whether a chunk that ``serve`` took is of the kind that `serve_alike` takes."""
+    return name in _SETS or (name in _GETS and NEXT not in data)
+
+
+def serve_alike(
+    sessions: Sequence[Session], chunks: list[bytes], calls: dict[bytes, int]
+) -> bytes | None:
     """Run what several clients in plain state sent as if it were one run of GETs or SETs.
 
-    The chunks are of one size. False when they are anything else: then nothing has happened.
+    The chunks are of one size. Returns the name of the command, or None when they are anything
+    else: then nothing has happened.
     """
     found = run_of(b"".join(chunks))
     if found is None:
-        return False
+        return None
     shape, (keys, values) = found
     each, rest = divmod(shape.requests, len(chunks))
     if rest or not each:
-        return False
+        return None
     keyspace = sessions[0].keyspace
     if shape.reply is not None:
         keyspace.set_many(keys, values)
@@ -139,7 +147,7 @@ def serve_alike(sessions: Sequence[Session], chunks: list[bytes], calls: dict[by
         for session in sessions:
             session.out.append(reply)
     elif each > 1 or (got := _plain_values(keyspace, keys)) is None:
-        return False  # runs of GETs gain nothing by being joined
+        return None  # runs of GETs gain nothing by being joined
     else:
         for session, value in zip(sessions, got, strict=True):
             session.out.append(
@@ -149,7 +157,7 @@ def serve_alike(sessions: Sequence[Session], chunks: list[bytes], calls: dict[by
         keyspace.misses += missing
         keyspace.hits += len(got) - missing
     calls[shape.name] = calls.get(shape.name, 0) + shape.requests
-    return True
+    return shape.name
 
 
 def _serve_run(session: Session, shape: Shape, columns: Columns) -> bool:

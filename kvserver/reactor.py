@@ -32,7 +32,8 @@ from kvserver.commits import Commits
 from kvserver.connections import RECV_BYTES, Connection
 from kvserver.errors import CommandError
 from kvserver.poller import BROKEN, READ, WRITE
-from kvserver.quick import serve, serve_alike
+from kvserver.quick import can_be_joined, serve, serve_alike
+from kvserver.runs import NEXT
 
 if TYPE_CHECKING:
     from kvserver.engine import Engine
@@ -54,8 +55,6 @@ SHORT_LINGER_S: Final = 0.001
 """The same where Trio has clients of its own, with TLS, who would wait that long."""
 LARGE_REPLY_BYTES: Final = 16384
 """Above it, a reply is a reason to look at how much the client is owed."""
-SETS: Final = frozenset([b"SET", b"set"])
-NEXT: Final = b"\r\n*"
 ALIKE_BYTES: Final = 2048
 ALIKE_TOTAL_BYTES: Final = 1 << 14
 MANY_ALIKE: Final = 3
@@ -240,7 +239,7 @@ class Reactor(Commits):
             if began:
                 self._sample(name, b"".join(chunks), perf_counter_ns() - began)
         elif many and size <= ALIKE_BYTES and name is not None:
-            self._alike_bytes = size if name in SETS or NEXT not in data else -1
+            self._alike_bytes = size if can_be_joined(name, data) else -1
         engine.stats.net_in_bytes += received
         if engine.suspended:
             self._advance_suspended()
@@ -283,9 +282,16 @@ class Reactor(Commits):
             for connection in group
         ):
             sessions = [connection.session for connection in group]
-            if serve_alike(sessions, chunks, self.engine.stats.calls):
+            try:
+                name = serve_alike(sessions, chunks, self.engine.stats.calls)
+            except Exception as error:  # noqa: BLE001 - whose fault it is cannot be told
+                for connection in group:
+                    self.engine.internal_error(connection.session, error)
+                    self.close(connection)
+                return None
+            if name is not None:
                 self._served += zip(group, chunks, strict=True)
-                return chunks[0][8:11]
+                return name
         name = None
         for connection, data in zip(group, chunks, strict=True):
             if connection.fd >= 0:

@@ -18,7 +18,7 @@ from typing import Final
 
 from kvserver import resp
 
-__all__ = ["Columns", "Shape", "run_of"]
+__all__ = ["NEXT", "Columns", "Shape", "run_of"]
 
 MAX_CHUNK_BYTES: Final = 1 << 16
 MAX_ARGUMENT_BYTES: Final = 8192
@@ -28,7 +28,8 @@ MAX_SHAPES: Final = 128
 """Kept at a time; each holds some kilobytes."""
 
 _CRLF: Final = b"\r\n"
-_NEXT: Final = b"\r\n*"
+NEXT: Final = b"\r\n*"
+"""What stands where a further request begins; a value may hold it, too."""
 _SMALL_COUNTS: Final = frozenset([b"*2\r\n", b"*3\r\n"])
 _OPENING: Final = re.compile(
     rb"\*2\r\n\$3\r\n(?:GET|get)\r\n|\*3\r\n\$3\r\n(?:SET|set)\r\n"
@@ -115,7 +116,7 @@ def run_of(data: bytes) -> tuple[Shape, Columns] | None:
     shape = _latest.get(len(data))
     if shape is not None and (columns := shape.columns(data)) is not None:
         return shape, columns
-    if data[:4] in _SMALL_COUNTS and _NEXT not in data:
+    if data[:4] in _SMALL_COUNTS and NEXT not in data:
         return None  # one request, and no MSET
     shape = _find_shape(data)
     if shape is None or (columns := shape.columns(data)) is None:
