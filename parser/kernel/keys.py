@@ -29,6 +29,10 @@ from parser.kernel.memory import (
     SLOTS,
 )
 from parser.kernel.ops import (
+    LOW,
+    MAX,
+    MIN,
+    MIX,
     compiled,
     ctz,
     find_code,
@@ -43,10 +47,6 @@ from parser.kernel.ops import (
 )
 from parser.kernel.scan import copy_bytes, hash_bytes, same_bytes
 
-_MIX = -0x3D4D51C2D82B14B1
-_LOW = 0xFFFFFFFF
-_MAX = 2**63 - 1
-_MIN = -(2**63)
 _ALL_KINDS = (1 << INLINE_KINDS) - 1
 
 
@@ -72,7 +72,7 @@ def note_key(a: int, text: int, size: int, group: int) -> None:
     prefetch(_slot_of(a, note))
     if noted != counted:
         held = ld64(_slot_of(a, _note(a, noted - 1)))
-        key = ld64(a + KEYS) + ((held & _LOW) - 1) * KEY_BYTES
+        key = ld64(a + KEYS) + ((held & LOW) - 1) * KEY_BYTES
         prefetch(key)
         prefetch(key + 64)
     if noted - counted == 2:
@@ -120,7 +120,7 @@ def _count_note(a: int, note: int) -> int:
     size = shr(shape, 32) & 0xFFFF
     slots, mask = ld64(a + SLOTS), ld64(a + SLOT_MASK)
     keys = ld64(a + KEYS)
-    tag = code & ~_LOW
+    tag = code & ~LOW
     slot = (code ^ shr(code, 32)) & mask
     while True:
         held = ld64(slots + (slot << 3))
@@ -129,16 +129,16 @@ def _count_note(a: int, note: int) -> int:
             index = ld64(a + KEY_COUNT) - 1
             st64(slots + (slot << 3), tag | (index + 1))
             break
-        if held & ~_LOW == tag:
-            index = (held & _LOW) - 1
+        if held & ~LOW == tag:
+            index = (held & LOW) - 1
             key = keys + index * KEY_BYTES
-            if ld64(key) & ~_LOW == shape and _same_value(a, key, text, size):
+            if ld64(key) & ~LOW == shape and _same_value(a, key, text, size):
                 break
         slot = (slot + 1) & mask
     counted = ld64(key + 8)
     if shr(counted, 32) == event:
         return 0
-    st64(key + 8, ((counted & _LOW) + 1) | shl(event, 32))
+    st64(key + 8, ((counted & LOW) + 1) | shl(event, 32))
     first, last = ld64(note + 40), ld64(note + 48)
     if first < ld64(key + 16):
         st64(key + 16, first)
@@ -170,8 +170,8 @@ def _new_key(a: int, text: int, size: int, shape: int, offset: int) -> int:
     copy_bytes(arena, text, size)
     st64(key, used | shape)
     st64(key + 8, 0)
-    st64(key + 16, _MAX)
-    st64(key + 24, _MIN)
+    st64(key + 16, MAX)
+    st64(key + 24, MIN)
     st64(key + 32, offset | shl(offset, 32))
     st64(key + 40, ld64(arena))
     st64(key + 48, ld64(arena + 8))
@@ -184,8 +184,8 @@ def _new_key(a: int, text: int, size: int, shape: int, offset: int) -> int:
         number = numbers + at * 32
         st64(number, 0)
         st64(number + 8, 0)
-        st64(number + 16, _MAX)
-        st64(number + 24, _MIN)
+        st64(number + 16, MAX)
+        st64(number + 24, MIN)
     st64(a + ARENA_USED, used + size)
     st64(a + KEY_COUNT, index + 1)
     return key
@@ -210,7 +210,7 @@ def pair_slot(a: int, name: int) -> int:
     """Where a pair (kind and key as one word) is in the slots, or would be."""
     mask = ld64(a + PAIR_MASK)
     slots, pairs = ld64(a + PAIR_SLOTS), ld64(a + PAIRS)
-    code = mul(name, _MIX)
+    code = mul(name, MIX)
     slot = shr(code, 32) & mask
     while True:
         number = ld32(slots + (slot << 2))

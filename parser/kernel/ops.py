@@ -22,6 +22,10 @@ from numba.extending import intrinsic
 
 __all__ = [
     "JIT",
+    "LOW",
+    "MAX",
+    "MIN",
+    "MIX",
     "add",
     "bswap",
     "clz",
@@ -46,6 +50,13 @@ __all__ = [
 ]
 
 JIT: Final = not numba.config.DISABLE_JIT  # type: ignore[attr-defined]  # numba makes it when imported
+
+MAX: Final = 2**63 - 1
+MIN: Final = -(2**63)
+LOW: Final = 0xFFFFFFFF
+"""The lower half of a number."""
+MIX: Final = -0x3D4D51C2D82B14B1
+"""An odd number without a pattern; multiplying by it spreads a hash over the upper bits."""
 
 _I1, _I8, _I64 = ir.IntType(1), ir.IntType(8), ir.IntType(64)
 

@@ -62,6 +62,10 @@ from parser.kernel.memory import (
     WORDS,
 )
 from parser.kernel.ops import (
+    LOW,
+    MAX,
+    MIN,
+    MIX,
     add,
     compiled,
     ld8,
@@ -76,10 +80,6 @@ from parser.kernel.ops import (
 )
 from parser.kernel.scan import copy_bytes, hash_bytes, same_bytes
 
-_MIX = -0x3D4D51C2D82B14B1
-_LOW = 0xFFFFFFFF
-_MAX = 2**63 - 1
-_MIN = -(2**63)
 _ZEROS = 0x3030303030303030
 _HIGH = -0x0F0F0F0F0F0F0F10
 _SIX = 0x0606060606060606
@@ -127,7 +127,7 @@ def known_word(a: int, memo: int, text: int, size: int, there: int) -> int:
     if size > 8:
         return intern_word(a, text, size)
     word = ld64(text) & shr(-1, 64 - (size << 3))
-    place = ld64(a + LEVEL_MEMO) + (memo << 8) + (shr(mul(word + size, _MIX), 61) << 5)
+    place = ld64(a + LEVEL_MEMO) + (memo << 8) + (shr(mul(word + size, MIX), 61) << 5)
     if ld64(place) != word or ld64(place + 8) != size:
         number = intern_word(a, text, size)
         st64(place, word)
@@ -140,7 +140,7 @@ def known_word(a: int, memo: int, text: int, size: int, there: int) -> int:
 def find_kind(a: int, pattern: int, level: int, tag0: int, tag1: int, tag2: int) -> int:
     """The number of a kind, from 1; made when it is new."""
     head, tail = level | shl(tag0, 32), tag1 | shl(tag2, 32)
-    code = mul(pattern ^ mul(head, _MIX) ^ mul(tail, -_MIX), _MIX)
+    code = mul(pattern ^ mul(head, MIX) ^ mul(tail, -MIX), MIX)
     slot = shr(code, 32) & ld64(a + KIND_MASK)
     slots, kinds = ld64(a + KIND_SLOTS), ld64(a + KINDS)
     while True:
@@ -156,8 +156,8 @@ def find_kind(a: int, pattern: int, level: int, tag0: int, tag1: int, tag2: int)
     st64(kind, pattern)
     st64(kind + 8, head)
     st64(kind + 16, tail)
-    st64(kind + 24, _MAX)
-    st64(kind + 32, _MIN)
+    st64(kind + 24, MAX)
+    st64(kind + 32, MIN)
     st64(kind + 40, 0)
     st64(kind + 48, 0)
     st64(kind + 56, 0)
@@ -193,7 +193,7 @@ def begin_event(a: int, number: int, kind: int, offset: int) -> None:
     moment = ld64(a + MOMENT)
     st64(a + EVENT, number)
     st64(a + EVENT_OFFSET, offset)
-    st64(a + EVENT_FIRST, _MAX if moment == _MIN else moment)
+    st64(a + EVENT_FIRST, MAX if moment == MIN else moment)
     st64(a + EVENT_LAST, moment)
     st64(a + EVENT_KIND, kind)
 
@@ -254,10 +254,10 @@ def add_numbers(a: int, index: int) -> None:
             number = held + at * 32
             st64(number, ld64(number) + 1)
             total = ld64(number + 8)
-            if value > 0 and total > _MAX - value:
-                total = _MAX
-            elif value < 0 and total < _MIN - value:
-                total = _MIN
+            if value > 0 and total > MAX - value:
+                total = MAX
+            elif value < 0 and total < MIN - value:
+                total = MIN
             else:
                 total = add(total, value)
             st64(number + 8, total)
@@ -312,7 +312,7 @@ def rebuild(a: int) -> int:
     slots, mask = ld64(a + KIND_SLOTS), ld64(a + KIND_MASK)
     for number in range(ld64(a + KIND_COUNT)):
         kind = ld64(a + KINDS) + number * KIND_BYTES
-        code = mul(ld64(kind) ^ mul(ld64(kind + 8), _MIX) ^ mul(ld64(kind + 16), -_MIX), _MIX)
+        code = mul(ld64(kind) ^ mul(ld64(kind + 8), MIX) ^ mul(ld64(kind + 16), -MIX), MIX)
         slot = shr(code, 32) & mask
         while ld32(slots + (slot << 2)) != 0:
             slot = (slot + 1) & mask
@@ -324,7 +324,7 @@ def rebuild(a: int) -> int:
         slot = (code ^ shr(code, 32)) & mask
         while ld64(slots + (slot << 3)) != 0:
             slot = (slot + 1) & mask
-        st64(slots + (slot << 3), (code & ~_LOW) | (index + 1))
+        st64(slots + (slot << 3), (code & ~LOW) | (index + 1))
     for number in range(ld64(a + PAIR_COUNT)):
         st32(pair_slot(a, ld64(ld64(a + PAIRS) + number * PAIR_BYTES)), number + 1)
     return ld64(a + GROUPS)

@@ -105,14 +105,20 @@ runs = st.one_of(
 )
 
 
-@given(st.lists(runs, max_size=4))
-def test_the_quick_way_answers_as_the_general_one(chunks: list[list[list[bytes]]]) -> None:
+def two_engines() -> list[Engine]:
+    """Two of the same content: a string, a summary, a key with a deadline."""
     engines = [Engine(), Engine()]
     for engine in engines:
         engine.keyspace.clock = lambda: 5000
         engine.keyspace.tick()
         for line in (b"SET a 1", b'MERGE s {"count":2}', b"SET t x PX 100000"):
             engine.session().run(line.split())
+    return engines
+
+
+@given(st.lists(runs, max_size=4))
+def test_the_quick_way_answers_as_the_general_one(chunks: list[list[list[bytes]]]) -> None:
+    engines = two_engines()
     quick, general = engines[0].session(), engines[1].session()
     for chunk in chunks:
         stream = b"".join(frame(list(command)) for command in chunk)
@@ -147,12 +153,7 @@ same_length = st.one_of(
 def test_what_many_clients_send_at_once_is_answered_as_if_they_came_one_by_one(
     turns: list[list[list[bytes]]], each: int
 ) -> None:
-    engines = [Engine(), Engine()]
-    for engine in engines:
-        engine.keyspace.clock = lambda: 5000
-        engine.keyspace.tick()
-        for line in (b"SET a 1", b'MERGE s {"count":2}', b"SET t x PX 100000"):
-            engine.session().run(line.split())
+    engines = two_engines()
     for commands in turns:
         together, alone = ([engine.session() for _ in commands] for engine in engines)
         for session in [*together[1::2], *alone[1::2]]:
