@@ -153,6 +153,11 @@ def _bytes_option(name: str, help_: str) -> _Decorator:
     type=click.IntRange(1),
 )
 @_option(
+    "--busy-poll-us",
+    "Look so long for the next request before sleeping, while most looks find one; 0 for never.",
+    type=click.IntRange(0, 10_000),
+)
+@_option(
     "--debug-commands", "Allow DEBUG SLEEP to clients on this machine; for tests.", is_flag=True
 )
 @_bytes_option("--maxmemory", "Memory for data; 0 for no limit.")

@@ -61,6 +61,8 @@ class Config:
     request_timeout_s: int = 60
     """A request that has begun must be complete after so long; 0 for no limit."""
     tcp_keepalive_s: int = 300
+    busy_poll_us: int = 50
+    """How long to look for the next request before sleeping, while that pays; 0 for never."""
 
     debug_commands: bool = False
     """DEBUG SLEEP for clients on this machine; for tests."""

@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, Any, Final
 import trio
 
 from kvserver import resp
+from kvserver.busypoll import BusyPolling
 from kvserver.commits import Commits
 from kvserver.connections import RECV_BYTES, Connection
 from kvserver.errors import CommandError
@@ -80,6 +81,8 @@ class Reactor(Commits):
         self._poller.register(self._nudged.fileno(), READ)
         engine.nudge = self.nudge
         self.linger_s = LINGER_S
+        self.busy_polling = BusyPolling(self._poller.poll, engine.config.busy_poll_us)
+        engine.stats_providers["busy_poll"] = self.busy_polling.statistics
         self._alike_bytes = 0
         """The length of what went quickly at the end of a turn: in the next, many may have it."""
         self._stopping = False
@@ -159,13 +162,14 @@ class Reactor(Commits):
         """
         poller = self._poller
         fileno = poller.fileno()
+        wait = self.busy_polling.wait
         gave_way = time.perf_counter_ns()
         while not self._stopping:
             if self._committing is not None:
                 await self.committed()
                 continue
             busy = self._expiry_behind or self._garbage or bool(self.engine.suspended)
-            ready = poller.poll(0 if busy else self.linger_s)
+            ready = poller.poll(0) if busy else wait(self.linger_s)
             if not ready and not busy:
                 if fileno >= 0:
                     await trio.lowlevel.wait_readable(fileno)

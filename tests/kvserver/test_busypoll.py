@@ -1,0 +1,93 @@
+"""Busy polling with a clock that the test moves: it looks while that pays, and sleeps when not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from kvserver.busypoll import MISS_COSTS, MOST_CREDIT, REST_WAITS, BusyPolling
+
+LOOK_US = 50
+A_LOOK_NS = 1000
+READY = [(7, 1)]
+
+
+class Machine:
+    """Requests that come at certain times, a clock that only polling moves, and a log of sleeps."""
+
+    def __init__(self, next_request_ns: Callable[[int], int], look_us: int = LOOK_US) -> None:
+        self.now_ns = 0
+        self.request_ns = 0
+        self.sleeps = 0
+        self.looks = 0
+        self.next_request_ns = next_request_ns
+        self.polling = BusyPolling(self.poll, look_us, lambda: self.now_ns)
+
+    def poll(self, timeout_s: float) -> list[tuple[int, int]]:
+        if timeout_s:
+            if self.now_ns < self.request_ns:
+                self.sleeps += 1
+                self.now_ns = self.request_ns
+        else:
+            self.looks += 1
+            self.now_ns += A_LOOK_NS
+        return READY if self.now_ns >= self.request_ns else []
+
+    def serve(self, requests: int) -> None:
+        for n in range(requests):
+            self.request_ns = self.now_ns + self.next_request_ns(n)
+            assert self.polling.wait(1.0) == READY
+
+
+def test_a_client_that_asks_again_at_once_finds_the_server_awake() -> None:
+    machine = Machine(lambda _n: 20_000)
+    machine.serve(1000)
+    assert machine.sleeps == 0
+    assert machine.polling.statistics() == {"busy_poll_hits": 1000, "busy_poll_misses": 0}
+
+
+def test_clients_that_come_seldom_cost_one_look_in_many_waits() -> None:
+    machine = Machine(lambda _n: 1_000_000)
+    machine.serve(10 * REST_WAITS)
+    assert machine.sleeps == 10 * REST_WAITS
+    assert machine.polling.misses == 10
+    assert machine.looks <= 11 * (LOOK_US * 1000 // A_LOOK_NS + 1)
+
+
+def test_a_wait_is_never_longer_than_the_look_and_the_sleep() -> None:
+    machine = Machine(lambda _n: 51_000)
+    before = machine.now_ns
+    machine.serve(1)
+    assert machine.now_ns - before <= 52_000
+
+
+def test_looking_goes_on_while_four_of_five_looks_find_something() -> None:
+    machine = Machine(lambda n: 1_000_000 if n % 6 == 5 else 20_000)
+    machine.serve(6000)
+    assert machine.polling.misses == 1000
+    assert machine.polling.hits == 5000
+
+
+def test_looking_ends_when_it_pays_no_more_and_begins_again_when_it_does() -> None:
+    machine = Machine(lambda _n: 20_000)
+    machine.serve(100)
+    assert machine.polling.looking
+    machine.next_request_ns = lambda _n: 1_000_000
+    machine.serve(MOST_CREDIT // MISS_COSTS)
+    assert not machine.polling.looking
+    machine.next_request_ns = lambda _n: 20_000
+    machine.serve(REST_WAITS + 1)
+    assert machine.polling.looking
+
+
+def test_what_is_there_already_is_taken_with_the_first_look() -> None:
+    machine = Machine(lambda _n: 0)
+    machine.serve(100)
+    assert machine.looks == 100
+    assert machine.polling.statistics() == {"busy_poll_hits": 0, "busy_poll_misses": 0}
+    assert machine.polling.looking
+
+
+def test_with_nothing_to_look_for_it_sleeps_at_once() -> None:
+    machine = Machine(lambda _n: 20_000, look_us=0)
+    machine.serve(2 * REST_WAITS)
+    assert machine.looks == 0
