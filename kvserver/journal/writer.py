@@ -166,8 +166,15 @@ class Journal:
 
     @property
     def must_hold(self) -> bool:
-        """Whether replies must wait for `sync` (everysec on a slow device)."""
-        return self.fsync == "everysec" and self.oldest_unsynced_s >= HOLD_AFTER_S
+        """Whether replies must wait for `sync` (everysec on a slow device); asked once a turn."""
+        since = self._syncing_since
+        if since is None:
+            since = self._dirty_since
+        return (
+            since is not None
+            and self.fsync == "everysec"
+            and self._now_s() - since >= HOLD_AFTER_S
+        )
 
     @property
     def sync_due(self) -> bool:
@@ -198,27 +205,24 @@ class Journal:
         if not effects:
             return
         with self._write_lock:  # nobody else writes, except for `close` in its thread
-            self._append(effects)
-
-    def _append(self, effects: Sequence[Effect]) -> None:
-        if self.failed is not None:
-            raise JournalFailedError(self.failed)
-        if self._closed:
-            return  # a key that expires now expires again after the next start
-        if len(effects) > MAX_EFFECTS:
-            self._append_in_pieces(effects, MAX_EFFECTS)
-            return
-        body: bytes = self._pack(effects)
-        if len(body) > MAX_BODY_BYTES:
-            if len(effects) == 1:
-                self._fail(f"a record of {len(body)} bytes cannot be written")
-            self._append_in_pieces(effects, len(effects) // 2)
-            return
-        if self._pending or not self._write(body):
-            self._pending.append(body)
-            raise JournalFullError(self._full_reason or "no space")
-        if self._size >= self.segment_bytes or self._rotation_wanted:
-            self.rotate_if_needed()
+            if self.failed is not None:
+                raise JournalFailedError(self.failed)
+            if self._closed:
+                return  # a key that expires now expires again after the next start
+            if len(effects) > MAX_EFFECTS:
+                self._append_in_pieces(effects, MAX_EFFECTS)
+                return
+            body: bytes = self._pack(effects)
+            if len(body) > MAX_BODY_BYTES:
+                if len(effects) == 1:
+                    self._fail(f"a record of {len(body)} bytes cannot be written")
+                self._append_in_pieces(effects, len(effects) // 2)
+                return
+            if self._pending or not self._write(body):
+                self._pending.append(body)
+                raise JournalFullError(self._full_reason or "no space")
+            if self._size >= self.segment_bytes or self._rotation_wanted:
+                self.rotate_if_needed()
 
     def _append_in_pieces(self, effects: Sequence[Effect], size: int) -> None:
         """More than a reader takes from one record: a turn of a million DELs is no transaction."""
