@@ -171,9 +171,7 @@ class Journal:
         if since is None:
             since = self._dirty_since
         return (
-            since is not None
-            and self.fsync == "everysec"
-            and self._now_s() - since >= HOLD_AFTER_S
+            since is not None and self.fsync == "everysec" and self._now_s() - since >= HOLD_AFTER_S
         )
 
     @property
