@@ -16,7 +16,7 @@ import random
 import resource
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -56,6 +56,18 @@ def entry_bytes(key: bytes, value: bytes) -> int:
     return (len(key) + _HEADER + 15 & -16) + (len(value) + _HEADER + 15 & -16)
 
 
+_ROUNDED: Final = [size + _HEADER + 15 & -16 for size in range(4096)]
+
+
+def _total_bytes(items: Iterable[bytes]) -> int:
+    """Return what keys, or values, take together."""
+    sizes = list(map(len, items))
+    try:
+        return sum(map(_ROUNDED.__getitem__, sizes))
+    except IndexError:
+        return sum(size + _HEADER + 15 & -16 for size in sizes)
+
+
 def resident_bytes() -> int:
     """Return the resident memory of this process."""
     try:
@@ -86,9 +98,15 @@ class MeasuredData(dict[bytes, bytes]):
             self.used_at[key] = int(time.monotonic())
 
     def update(self, other: Any = (), /, **_: Any) -> None:
-        """Take over all entries of a mapping or of pairs."""
-        for key, value in other.items() if isinstance(other, dict) else other:
-            self[key] = value
+        """Take over all entries of a mapping or of pairs: in columns, a third of one by one."""
+        fresh: dict[bytes, bytes] = dict(other)
+        olds = [old for old in map(self.get, fresh) if old is not None]
+        self.stored_bytes += _total_bytes(fresh.values()) - _total_bytes(olds)
+        if len(olds) != len(fresh):
+            self.stored_bytes += _total_bytes(key for key in fresh if key not in self)
+        super().update(fresh)
+        if self.used_at is not None:
+            self.used_at.update(dict.fromkeys(fresh, int(time.monotonic())))
 
     def __delitem__(self, key: bytes) -> None:
         self.pop(key)
@@ -134,6 +152,11 @@ class MemoryLimit:
             data.used_at = {}
         self._engine.gate("maxmemory", self._check)
 
+    @property
+    def limited(self) -> bool:
+        """Whether a limit is set."""
+        return self._engine.config.maxmemory_bytes > 0
+
     def _tracks_use(self) -> bool:
         return self._engine.config.maxmemory_policy.endswith("lru")
 
@@ -161,17 +184,36 @@ class MemoryLimit:
 
     def _check(self, session: Session, command: Command, args: list[bytes]) -> None:
         """Stand before every command: note which keys are used, make room for what grows."""
+        if command.first_key and self._tracks_use() and not session.about.get("no_touch"):
+            self.note_use(command.keys(args))
+        if "denyoom" in command.flags and not self.make_room():
+            raise CommandError(OUT_OF_MEMORY)
+
+    def note_use(self, keys: Iterable[bytes]) -> None:
+        """Remember that these keys, as far as they are there, are used now."""
         data = self._keyspace.data
         if self._tracks_use() and isinstance(data, MeasuredData):
             if data.used_at is None:  # everything was deleted at once
                 data.used_at = {}
-            if command.first_key and not session.about.get("no_touch"):
-                now_s = int(time.monotonic())
-                for key in command.keys(args):
-                    if key in data:
-                        data.used_at[key] = now_s
-        if "denyoom" in command.flags and not self.make_room():
-            raise CommandError(OUT_OF_MEMORY)
+            present = filter(data.__contains__, keys)
+            data.used_at.update(dict.fromkeys(present, int(time.monotonic())))
+
+    def set_many(self, keys: Sequence[bytes], values: Sequence[bytes], chunk_bytes: int) -> bool:
+        """Set strings that came in a chunk of that size; False when each must ask for its room.
+
+        They need not where all of them fit; and where every key may be evicted, as the next write
+        then makes up for the one chunk that this one is too large.
+        """
+        config = self._engine.config
+        if config.maxmemory_bytes:
+            most = self.used_bytes() + 2 * chunk_bytes + len(keys) * (TABLE_BYTES + _USE_BYTES)
+            if most > config.maxmemory_bytes and not (
+                config.maxmemory_policy == "allkeys-lru" and self.make_room()
+            ):
+                return False
+            self.note_use(())  # so that there is a place to note it
+        self._keyspace.set_many(keys, values)
+        return True
 
     def make_room(self) -> bool:
         """Evict until the limit holds; whether it does."""

@@ -21,7 +21,6 @@ from kvserver.runs import NEXT, Columns, Shape, run_of
 from kvserver.values import SummaryValue
 
 if TYPE_CHECKING:
-    from kvserver.keyspace import Keyspace
     from kvserver.session import Session
 
 __all__ = ["can_be_joined", "serve", "serve_alike"]
@@ -47,7 +46,7 @@ def serve(session: Session, data: bytes, calls: dict[bytes, int]) -> bytes | Non
     """
     if len(data) > _SHORT_BYTES:
         found = run_of(data)
-        if found is not None and _serve_run(session, *found):
+        if found is not None and _serve_run(session, *found, len(data)):
             shape, _ = found
             calls[shape.name] = calls.get(shape.name, 0) + shape.requests
             return shape.name
@@ -109,8 +108,7 @@ def serve(session: Session, data: bytes, calls: dict[bytes, int]) -> bytes | Non
     if width == 5:
         reply = _get_run(session, keys)
     elif _sizes_agree(tokens[5::width], values := tokens[6::width]):
-        session.keyspace.set_many(keys, values)
-        reply = resp.OK * n
+        reply = resp.OK * n if session.engine.memory.set_many(keys, values, len(data)) else None
     else:
         reply = None
     if reply is None:
@@ -142,11 +140,13 @@ def serve_alike(
         return None
     keyspace = sessions[0].keyspace
     if shape.reply is not None:
-        keyspace.set_many(keys, values)
+        memory = sessions[0].engine.memory
+        if not memory.set_many(keys, values, len(chunks) * len(chunks[0])):
+            return None
         reply = resp.OK * each
         for session in sessions:
             session.out.append(reply)
-    elif each > 1 or (got := _plain_values(keyspace, keys)) is None:
+    elif each > 1 or (got := _plain_values(sessions[0], keys)) is None:
         return None  # runs of GETs gain nothing by being joined
     else:
         for session, value in zip(sessions, got, strict=True):
@@ -160,12 +160,13 @@ def serve_alike(
     return shape.name
 
 
-def _serve_run(session: Session, shape: Shape, columns: Columns) -> bool:
-    """Run requests of one shape; whether they were for here."""
+def _serve_run(session: Session, shape: Shape, columns: Columns, size: int) -> bool:
+    """Run requests of one shape, in a chunk of that size; whether they were for here."""
     keys, values = columns
     reply = shape.reply
     if reply is not None:
-        session.keyspace.set_many(keys, values)
+        if not session.engine.memory.set_many(keys, values, size):
+            return False
     else:
         reply = _get_run(session, keys)
         if reply is None:
@@ -187,21 +188,24 @@ def _sizes_agree(heads: list[bytes], args: list[bytes]) -> bool:
         return False
 
 
-def _plain_values(keyspace: Keyspace, keys: Sequence[bytes]) -> list[Any] | None:
+def _plain_values(session: Session, keys: Sequence[bytes]) -> list[Any] | None:
     """Return the values, None where there is none; None when one needs a closer look."""
+    keyspace = session.keyspace
     deadlines = keyspace.deadlines
     if deadlines and any(map(deadlines.__contains__, keys)):
         return None
     values: list[Any] = list(map(keyspace.data.get, keys))
     if keyspace.merged and SummaryValue in set(map(type, values)):
         return None
+    if session.engine.memory.limited:
+        session.engine.memory.note_use(keys)
     return values
 
 
 def _get_run(session: Session, keys: Sequence[bytes]) -> bytes | None:
     """Answer a run of GETs; None when it is not for here."""
     keyspace = session.keyspace
-    values = _plain_values(keyspace, keys)
+    values = _plain_values(session, keys)
     if values is None:
         return None
     n = len(values)

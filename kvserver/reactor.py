@@ -257,7 +257,7 @@ class Reactor(Commits):
         """Run what one client sent; return the name of the command if it went the quick way."""
         session = connection.session
         try:
-            if session.table is self.engine.registry and connection.idle:
+            if session.table is self.engine.quick_table and connection.idle:
                 name = serve(session, data, self.engine.stats.calls)
                 if name is not None:
                     self._served.append((connection, data))
@@ -279,10 +279,10 @@ class Reactor(Commits):
         return name
 
     def _serve_group(self, group: list[Connection], chunks: list[bytes]) -> bytes | None:
-        registry = self.engine.registry
+        table = self.engine.quick_table
         # What ran in this turn may have closed a client, or changed what holds for all.
         if len(group) >= MANY_ALIKE and not any(
-            connection.session.table is not registry or connection.fd < 0 or not connection.idle
+            connection.session.table is not table or connection.fd < 0 or not connection.idle
             for connection in group
         ):
             sessions = [connection.session for connection in group]

@@ -8,9 +8,10 @@ Guarantees:
 
 The quick way: ``session.table[args[0]](session, args)``. As long as nothing special is going on the
 table is the registry itself. In a special state (not authenticated, in MULTI, subscribed, or with
-a gate of the engine closed) it is ``GATE``, which leads every command through ``execute``; while a
-command is suspended it is ``BACKLOG``, which keeps the commands for later; once the connection is
-to be closed it is ``DROPPED``. Whoever changes such a state calls ``retable``.
+a gate of the engine closed) it is ``GATE``, which leads every command through ``execute``;
+``MEASURED`` does so, too, where that gate is the limit on memory. While a command is suspended the
+table is ``BACKLOG``, which keeps the commands for later; once the connection is to be closed it is
+``DROPPED``. Whoever changes such a state calls ``retable``.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from kvserver.engine import Engine
     from kvserver.keyspace import Keyspace
 
-__all__ = ["BACKLOG", "DEAF", "GATE", "Session"]
+__all__ = ["BACKLOG", "DEAF", "GATE", "MEASURED", "Session"]
 
 _IN_MULTI: Final = frozenset(["exec", "discard", "multi", "watch", "quit", "reset"])
 """What is not queued inside MULTI."""
@@ -132,15 +133,16 @@ class Session:
         elif self.pending is not None:
             self.table = BACKLOG
         elif (
-            self.engine.gates
-            or not self.authenticated
+            not self.authenticated
             or self.queue is not None
             or self.subscribed
             or self.silent
+            or self.about.get("no_touch")
+            or self.engine.quick_table is None
         ):
             self.table = GATE
         else:
-            self.table = self.engine.registry
+            self.table = self.engine.quick_table
 
     def run(self, args: list[bytes]) -> bytes:
         """Run one command to its end and return its reply; for tests and for EXEC-like callers."""
@@ -350,6 +352,8 @@ def _ignore(session: Session, args: list[bytes]) -> bytes:  # noqa: ARG001 - cal
 
 
 GATE: Final = _Everything(_execute)
+MEASURED: Final = _Everything(_execute)
+"""The same where nothing but a limit on memory stands in the way: runs may go quickly."""
 DEAF: Final = _Everything(_ignore)
 """For what a client sent behind its QUIT, or behind what ended its connection."""
 BACKLOG: Final = _Everything(_keep)

@@ -269,6 +269,7 @@ def _switch(session: Session, args: list[bytes], name: str) -> bytes:
     if word not in {b"ON", b"OFF"}:
         raise CommandError(SYNTAX_ERROR)
     session.about[name] = word == b"ON"
+    session.retable()
     return OK
 
 

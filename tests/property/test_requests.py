@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from kvserver.config import Config
 from kvserver.engine import Engine
+from kvserver.memory import MeasuredData, entry_bytes
 from kvserver.quick import serve, serve_alike
 from kvserver.requests import RequestReader, split_inline
 
@@ -105,7 +106,11 @@ runs = st.one_of(
 )
 
 
-def two_engines() -> list[Engine]:
+rooms = st.one_of(st.none(), st.integers(0, 3000), st.just(1 << 30))
+"""Bytes until a limit on memory is reached, if there is one."""
+
+
+def two_engines(room: int | None) -> list[Engine]:
     """Two of the same content: a string, a summary, a key with a deadline."""
     engines = [Engine(), Engine()]
     for engine in engines:
@@ -113,12 +118,29 @@ def two_engines() -> list[Engine]:
         engine.keyspace.tick()
         for line in (b"SET a 1", b'MERGE s {"count":2}', b"SET t x PX 100000"):
             engine.session().run(line.split())
+        if room is not None:
+            engine.config.maxmemory_bytes = 1 << 40
+            engine.config.maxmemory_policy = "allkeys-lru" if room == 1 << 30 else "noeviction"
+            engine.memory.apply()
+            engine.config.maxmemory_bytes = engine.memory.used_bytes() + room
     return engines
 
 
-@given(st.lists(runs, max_size=4))
-def test_the_quick_way_answers_as_the_general_one(chunks: list[list[list[bytes]]]) -> None:
-    engines = two_engines()
+def the_same_is_known_of_memory(one: Engine, other: Engine) -> None:
+    """Assert that the sums are equal and right, and that the same keys were used."""
+    data, expected = one.keyspace.data, other.keyspace.data
+    if isinstance(data, MeasuredData):
+        assert isinstance(expected, MeasuredData)
+        assert data.stored_bytes == expected.stored_bytes
+        assert data.stored_bytes == sum(entry_bytes(key, value) for key, value in data.items())
+        assert (data.used_at or {}).keys() == (expected.used_at or {}).keys()
+
+
+@given(st.lists(runs, max_size=4), rooms)
+def test_the_quick_way_answers_as_the_general_one(
+    chunks: list[list[list[bytes]]], room: int | None
+) -> None:
+    engines = two_engines(room)
     quick, general = engines[0].session(), engines[1].session()
     for chunk in chunks:
         stream = b"".join(frame(list(command)) for command in chunk)
@@ -128,6 +150,7 @@ def test_the_quick_way_answers_as_the_general_one(chunks: list[list[list[bytes]]
             quick.out += [quick.run(command) for command in read([stream])[0]]
         general.out += [general.run(command) for command in read_strictly(stream)[0]]
         assert quick.take() == general.take()
+    the_same_is_known_of_memory(*engines)
     quick.keyspace.check()
     assert list(quick.keyspace.dump()) == list(general.keyspace.dump())
     assert (quick.keyspace.hits, quick.keyspace.misses) == (
@@ -149,11 +172,11 @@ same_length = st.one_of(
 )
 
 
-@given(st.lists(same_length, max_size=4), st.integers(1, 3))
+@given(st.lists(same_length, max_size=4), st.integers(1, 3), rooms)
 def test_what_many_clients_send_at_once_is_answered_as_if_they_came_one_by_one(
-    turns: list[list[list[bytes]]], each: int
+    turns: list[list[list[bytes]]], each: int, room: int | None
 ) -> None:
-    engines = two_engines()
+    engines = two_engines(room)
     for commands in turns:
         together, alone = ([engine.session() for _ in commands] for engine in engines)
         for session in [*together[1::2], *alone[1::2]]:
@@ -171,6 +194,7 @@ def test_what_many_clients_send_at_once_is_answered_as_if_they_came_one_by_one(
         for session, command in zip(alone, commands, strict=True):
             session.out += [session.run(list(command)) for _ in range(each)]
         assert [session.take() for session in together] == [session.take() for session in alone]
+    the_same_is_known_of_memory(*engines)
     one, other = (engine.keyspace for engine in engines)
     one.check()
     assert list(one.dump()) == list(other.dump())

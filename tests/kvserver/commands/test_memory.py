@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kvserver.memory import MeasuredData, entry_bytes
+from kvserver.quick import serve
 from tests.kvserver.commands.support import Server
 
 OOM = b"-OOM command not allowed when used memory > 'maxmemory'.\r\n"
@@ -143,3 +144,66 @@ def test_the_sum_is_exact_at_every_step(steps: list[tuple[str, int, bytes]]) -> 
         data = server.keyspace.data
         assert isinstance(data, MeasuredData)
         assert data.stored_bytes == sum(entry_bytes(k, v) for k, v in data.items())
+
+
+def sets(start: int, keys: int, size: int) -> bytes:
+    """A pipeline of so many SETs of keys that are new."""
+    value = b"x" * size
+    return b"".join(
+        b"*3\r\n$3\r\nSET\r\n$7\r\nkey%04d\r\n$%d\r\n%b\r\n" % (number, size, value)
+        for number in range(start, start + keys)
+    )
+
+
+def test_pipelines_are_evicted_for_and_overshoot_by_one_chunk_at_most() -> None:
+    server = limited("allkeys-lru", 100_000)
+    session = server.engine.session()
+    for start in range(0, 1600, 16):
+        chunk = sets(start, 16, 1000)
+        assert serve(session, chunk, {}) == b"SET"
+        assert server.engine.memory.used_bytes() <= (
+            server.engine.config.maxmemory_bytes + 2 * len(chunk)
+        )
+    assert session.take() == b"+OK\r\n" * 1600
+    assert server.engine.stats.evicted > 1400
+    server.check()
+
+
+def test_a_pipeline_for_which_there_is_no_room_is_left_to_those_who_count_each() -> None:
+    server = limited("noeviction", 10_000)
+    session = server.engine.session()
+    assert serve(session, sets(0, 4, 1000), {}) == b"SET"
+    assert serve(session, sets(4, 4, 1000), {}) is None
+    assert len(server.keyspace) == 4
+
+
+def test_a_pipeline_of_gets_is_a_use_of_its_keys_but_not_with_no_touch(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = [1000.0]
+    monkeypatch.setattr("kvserver.memory.time.monotonic", lambda: now[0])
+    server = limited("allkeys-lru", 1 << 20)
+    fill(server, 3)
+    now[0] += 50
+    session = server.engine.session()
+    gets = b"*2\r\n$3\r\nGET\r\n$4\r\nkey1\r\n" * 8
+    assert session.table is server.engine.quick_table
+    assert serve(session, gets, {}) == b"GET"
+    assert [server.engine.memory.idle_s(b"key%d" % number) for number in range(3)] == [50, 0, 50]
+    session.run([b"CLIENT", b"NO-TOUCH", b"ON"])
+    assert session.table is not server.engine.quick_table
+    session.run([b"CLIENT", b"NO-TOUCH", b"OFF"])
+    assert session.table is server.engine.quick_table
+
+
+def test_with_a_monitor_or_in_a_transaction_nothing_goes_quickly_under_a_limit() -> None:
+    server = limited("allkeys-lru", 1 << 20)
+    session = server.engine.session()
+    session.run([b"MULTI"])
+    assert session.table is not server.engine.quick_table
+    session.run([b"DISCARD"])
+    assert session.table is server.engine.quick_table
+    server.engine.gate("test", lambda _session, _command, _args: None)
+    assert server.engine.quick_table is None
+    server.engine.gate("test", None)
+    assert session.table is server.engine.quick_table
