@@ -95,7 +95,7 @@ def _bytes_option(name: str, help_: str) -> _Decorator:
         "max_content_width": 100,
     },
 )
-@_option("--host", "Address to listen on.")
+@_option("--host", "Addresses to listen on; one with a - before it may be missing.")
 @_option("--port", "Port to listen on; 0 takes a free one.", type=click.IntRange(0, 65535))
 @_option("--unix-socket", "Path of a Unix socket to listen on too.")
 @_option("--data-dir", "Directory of the journal.", type=click.Path(file_okay=True))

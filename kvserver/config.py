@@ -20,7 +20,8 @@ _MIB: Final = 1024 * 1024
 class Config:
     """What a server is told when it starts; CONFIG SET changes some of it later."""
 
-    host: str = "127.0.0.1"
+    host: str = "127.0.0.1 -::1"
+    """Addresses, one or several; one with a ``-`` before it may be missing."""
     port: int = 7379
     unix_socket: str = ""
     data_dir: Path = Path("kvdata")

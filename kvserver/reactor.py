@@ -32,6 +32,7 @@ from kvserver.busypoll import BusyPolling
 from kvserver.commits import Commits
 from kvserver.connections import RECV_BYTES, Connection
 from kvserver.errors import CommandError
+from kvserver.listening import endpoint
 from kvserver.poller import BROKEN, READ, WRITE
 from kvserver.quick import can_be_joined, serve, serve_alike
 from kvserver.runs import NEXT
@@ -137,10 +138,9 @@ class Reactor(Commits):
         if sock.family in {socket.AF_INET, socket.AF_INET6}:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             keepalive(sock, self.engine.config.tcp_keepalive_s)
-            address = f"{peer[0]}:{peer[1]}"
+            address = endpoint(peer)
             with contextlib.suppress(OSError):
-                name = sock.getsockname()
-                local = f"{name[0]}:{name[1]}"
+                local = endpoint(sock.getsockname())
         else:
             address = local = f"{self.engine.config.unix_socket}:0"
         session = self.engine.session(address, local)

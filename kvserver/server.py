@@ -12,25 +12,22 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import ipaddress
 import logging
-import os
 import signal
 import socket
-import stat
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import trio
 
 from kvserver.engine import Engine
-from kvserver.errors import CommandError, ConfigError, JournalFailedError, KvserverError
+from kvserver.errors import CommandError, JournalFailedError, KvserverError
 from kvserver.journal.manager import CompactionManager
 from kvserver.journal.recovery import Recovery, open_directory, recovery_mode
 from kvserver.journal.service import JournalService
+from kvserver.listening import bind_port, bind_unix, check_exposure, endpoint
 from kvserver.reactor import SHORT_LINGER_S, Connection, Reactor
 
 if TYPE_CHECKING:
@@ -52,7 +49,6 @@ SPARE_BYTES: Final = 16 << 20
 """Free memory that stays with the process."""
 SPARE_FILES: Final = 64
 """Descriptors that are not clients: journal, compaction, listening."""
-BACKLOG: Final = 1024
 _LOADING_ALLOWED: Final = "loading"
 
 
@@ -66,6 +62,7 @@ class Server:
         self.tls: TlsServer | None = None
         self.journal: Journal | None = None
         self.port = 0
+        self._listening_on: list[str] = []
         self._stop = trio.Event()
         self._hurry = trio.Event()
         self.engine.shutdown_requested = self.request_stop
@@ -104,52 +101,33 @@ class Server:
         nursery.start_soon(self._compaction(service).run)
         nursery.start_soon(self.reactor.release)
         nursery.start_soon(self._tick)
-        if self.config.port >= 0:
-            log.info("ready to accept connections on %s:%d", self.config.host, self.port)
-        else:
-            log.info("ready to accept connections on %s", self.config.unix_socket)
+        log.info("ready to accept connections on %s", ", ".join(self._listening_on))
         await self._stop.wait()
         return await self._finish()
 
     # ------------------------------------------------------------------------------------ start
 
-    def _bind(self) -> Iterator[socket.socket]:
+    def _bind(self) -> list[socket.socket]:
+        """Bind everything there is to listen on; return what the reactor serves."""
         config = self.config
-        if config.tls_cert:
-            from kvserver.tls import TlsServer
-
-            if config.tls_port:
-                yield self._bind_main()
-                encrypted = self._bind_port(config.tls_port)
-            else:
-                encrypted = self._bind_main()
-            config.tls_port = encrypted.getsockname()[1]
-            self.tls = TlsServer(self.engine, self.reactor, encrypted)
-            self.reactor.linger_s = SHORT_LINGER_S
-        else:
-            yield self._bind_main()
+        main = bind_port(config.host, config.port)
+        self.port = config.port = main[0].getsockname()[1]
+        self._listening_on = [endpoint(sock.getsockname()) for sock in main]
+        unix = []
         if config.unix_socket:
-            yield bind_unix(config.unix_socket)
+            unix.append(bind_unix(config.unix_socket))
+            self._listening_on.append(config.unix_socket)
+        if not config.tls_cert:
+            return main + unix
+        from kvserver.tls import TlsServer
 
-    def _bind_main(self) -> socket.socket:
-        sock = self._bind_port(self.config.port)
-        self.port = self.config.port = sock.getsockname()[1]
-        return sock
-
-    def _bind_port(self, port: int) -> socket.socket:
-        config = self.config
-        family = socket.AF_INET6 if ":" in config.host else socket.AF_INET
-        sock = socket.socket(family, socket.SOCK_STREAM)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            sock.bind((config.host, port))
-            sock.listen(BACKLOG)
-        except OSError as error:
-            sock.close()
-            raise ConfigError(
-                f"cannot listen on {config.host}:{port}: {error.strerror or error}"
-            ) from error
-        return sock
+        encrypted = bind_port(config.host, config.tls_port) if config.tls_port else main
+        config.tls_port = encrypted[0].getsockname()[1]
+        if encrypted is not main:
+            self._listening_on += [endpoint(sock.getsockname()) for sock in encrypted]
+        self.tls = TlsServer(self.engine, self.reactor, encrypted)
+        self.reactor.linger_s = SHORT_LINGER_S
+        return unix if encrypted is main else main + unix
 
     async def _recover(self) -> JournalService | None:
         """Replay the journal; None when somebody stopped the server meanwhile."""
@@ -278,24 +256,6 @@ def overdue(connection: Connection, config: Config, now: float) -> bool:
     )
 
 
-def check_exposure(config: Config) -> None:
-    """Refuse to listen where everybody can come, without a password. Raises ConfigError."""
-    if config.password or config.unprotected or is_loopback(config.host):
-        return
-    raise ConfigError(
-        f"refusing to listen on {config.host} without a password: set KVSERVER_PASSWORD, "
-        "or say --unprotected if everybody on that network may read and write"
-    )
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach the address."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
 def raise_file_limit(config: Config) -> None:
     """Make room for ``max_clients`` sockets, or say that there is less."""
     try:
@@ -316,22 +276,6 @@ def raise_file_limit(config: Config) -> None:
     if soft != resource.RLIM_INFINITY and soft < wanted:
         config.max_clients = max(1, soft - SPARE_FILES)
         log.warning("the system allows %d open files: at most %d clients", soft, config.max_clients)
-
-
-def bind_unix(path: str) -> socket.socket:
-    """Listen on a Unix socket, replacing one that a crash left behind. Raises ConfigError."""
-    with contextlib.suppress(OSError):
-        if stat.S_ISSOCK(os.stat(path).st_mode):  # noqa: PTH116 - of a name that may be gone
-            Path(path).unlink()
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        sock.bind(path)
-        Path(path).chmod(0o600)
-        sock.listen(BACKLOG)
-    except OSError as error:
-        sock.close()
-        raise ConfigError(f"cannot listen on {path}: {error.strerror or error}") from error
-    return sock
 
 
 def settle_memory() -> None:

@@ -21,6 +21,7 @@ import trio
 
 from kvserver import resp
 from kvserver.errors import ConfigError, JournalFailedError
+from kvserver.listening import endpoint
 from kvserver.requests import RequestReader
 
 if TYPE_CHECKING:
@@ -118,31 +119,36 @@ class _Client:
 
 
 class TlsServer:
-    """Accepts and serves clients on one listening socket."""
+    """Accepts and serves clients on listening sockets."""
 
-    def __init__(self, engine: Engine, reactor: Reactor, sock: socket.socket) -> None:
+    def __init__(self, engine: Engine, reactor: Reactor, socks: list[socket.socket]) -> None:
         self._engine = engine
         self._reactor = reactor
         self._context = tls_context(engine.config)
-        self._sock = sock
+        self._socks = socks
         self._accepting = trio.CancelScope()
         self._handshakes = trio.CapacityLimiter(MAX_HANDSHAKES)
 
     async def run(self) -> None:
         """Serve until ``stop``, then until the clients are gone or this is cancelled."""
-        self._sock.setblocking(False)
-        listener = trio.SocketListener(trio.socket.from_stdlib_socket(self._sock))
         async with trio.open_nursery() as nursery:
             with self._accepting:
-                while True:
-                    try:
-                        stream = await listener.accept()
-                    except OSError as error:
-                        log.warning("cannot accept TLS clients: %s; trying again", error.strerror)
-                        await trio.sleep(0.1)
-                        continue
-                    nursery.start_soon(self._guarded, stream)
-            await listener.aclose()
+                async with trio.open_nursery() as accepting:
+                    for sock in self._socks:
+                        accepting.start_soon(self._accept, sock, nursery)
+
+    async def _accept(self, sock: socket.socket, nursery: trio.Nursery) -> None:
+        sock.setblocking(False)
+        listener = trio.SocketListener(trio.socket.from_stdlib_socket(sock))
+        async with listener:
+            while True:
+                try:
+                    stream = await listener.accept()
+                except OSError as error:
+                    log.warning("cannot accept TLS clients: %s; trying again", error.strerror)
+                    await trio.sleep(0.1)
+                    continue
+                nursery.start_soon(self._guarded, stream)
 
     def stop(self) -> None:
         """Accept nobody any more."""
@@ -167,8 +173,7 @@ class TlsServer:
         if len(engine.sessions) >= engine.config.max_clients:
             engine.stats.rejected_connections += 1
             return
-        peer = stream.socket.getpeername()
-        address = f"{peer[0]}:{peer[1]}"
+        address = endpoint(stream.socket.getpeername())
         tls = trio.SSLStream(stream, self._context, server_side=True, https_compatible=True)
         try:
             async with self._handshakes:
@@ -177,8 +182,7 @@ class TlsServer:
         except (trio.TooSlowError, trio.BrokenResourceError) as error:
             log.info("no TLS handshake with %s: %s", address, error.__cause__ or "too slow")
             return
-        local = stream.socket.getsockname()
-        session = engine.session(address, f"{local[0]}:{local[1]}")
+        session = engine.session(address, endpoint(stream.socket.getsockname()))
         try:
             with trio.CancelScope() as scope:
                 client = _Client(engine, session, scope)

@@ -14,7 +14,6 @@ import trio
 from kvserver.config import Config
 from kvserver.engine import Engine
 from kvserver.errors import JournalFullError
-from kvserver.poller import READ, WRITE, _PollPoller
 from kvserver.reactor import Reactor
 
 
@@ -294,19 +293,3 @@ def test_more_due_keys_than_one_tick_takes_go_though_no_client_asks_for_anything
                     await trio.lowlevel.checkpoint()
 
     trio.run(main)
-
-
-def test_the_fallback_poller_has_the_manners_of_epoll() -> None:
-    a, b = socket.socketpair()
-    with a, b:
-        poller = _PollPoller()
-        poller.register(a.fileno(), READ)
-        assert poller.poll(0) == []
-        b.send(b"x")
-        assert poller.poll(1) == [(a.fileno(), READ)]
-        poller.modify(a.fileno(), READ | WRITE)
-        assert poller.poll(1) == [(a.fileno(), READ | WRITE)]
-        poller.unregister(a.fileno())
-        assert poller.poll(0) == []
-        assert poller.fileno() == -1
-        poller.close()
