@@ -82,7 +82,8 @@ ROWS = [
         {"SET": 1.5, "GET": 1.0},
     ),
     Row("pipeline 16, 1 KiB", "-t set,get -c 50 -P 16 -d 1024", 400_000, {"SET": 1.5, "GET": 1.0}),
-    Row("1 client", "-t set,get -c 1", 40_000, {"SET": 0.8, "GET": 0.8}, SERVER_CORES),
+    Row("1 client", "-t set,get -c 1", 40_000, {"SET": 0.8, "GET": 0.8}),
+    Row("1 client, same core", "-t set,get -c 1", 40_000, {"SET": 0.8, "GET": 0.8}, SERVER_CORES),
     Row("MSET of 10 keys", "-t mset -c 50", 100_000, {"MSET": 1.0}),
     Row("MSET of 10 keys, spread", "-t mset -c 50 -r 1000000", 100_000, {"MSET": 1.0}),
 ]
@@ -216,37 +217,43 @@ def versions() -> str:
     )
 
 
-def measure(rounds: int, share: float) -> Iterator[str]:
+def compared(row: Row, peers: tuple[Peer, Peer], rounds: int, requests: int) -> Iterator[str]:
+    """Run a row against both in turn; yield its lines of the table."""
+    runs: dict[str, list[dict[str, tuple[float, float]]]] = {peer.name: [] for peer in peers}
+    for _ in range(rounds):
+        for peer in peers:
+            runs[peer.name].append(benchmark(peer, row, requests))
+    for test, wanted in row.wanted.items():
+        ours, theirs = (
+            [statistics.median(run[test][part] for run in runs[peer.name]) for part in (0, 1)]
+            for peer in peers
+        )
+        yield (
+            f"| {test}, {row.name} | {ours[0]:,.0f} | {theirs[0]:,.0f} "
+            f"| {ours[0] / theirs[0]:.2f} | {wanted:.1f} "
+            f"| {ours[1]:.2f} | {theirs[1]:.2f} |"
+        )
+
+
+def measure(rounds: int, share: float, *, fresh: bool) -> Iterator[str]:
     """Yield the lines of the report."""
     yield "# The server beside redis-server\n"
     yield f"- machine: {machine()}; load before the run: {os.getloadavg()[0]:.1f}"
     yield f"- versions: {versions()}"
     yield "- both with an append-only journal, synced every second; all figures in one run, "
     yield f"  medians of {rounds} rounds in turn; `cpu` is the server's processor time a request"
-    yield "- redis-benchmark has the first core for itself, the servers the others; a lone client"
-    yield "  runs on the server's core, where each waits for the other anyway\n"
+    yield "- redis-benchmark has the first core for itself, the servers the others, except where a"
+    yield "  lone client shares the server's core"
+    if fresh:
+        yield "- each row with servers that were empty before it\n"
+    else:
+        yield "- all rows on the same two servers, which keep the keys of the rows before\n"
     yield "| test | kvserver/s | redis/s | ratio | wanted | kvserver cpu µs | redis cpu µs |"
     yield "|---|---:|---:|---:|---:|---:|---:|"
-    with tempfile.TemporaryDirectory() as scratch, both(Path(scratch)) as peers:
-        for row in ROWS:
-            requests = max(1000, int(row.requests * share))
-            runs: dict[str, list[dict[str, tuple[float, float]]]] = {p.name: [] for p in peers}
-            for _ in range(rounds):
-                for peer in peers:
-                    runs[peer.name].append(benchmark(peer, row, requests))
-            for test, wanted in row.wanted.items():
-                ours, theirs = (
-                    [
-                        statistics.median(run[test][part] for run in runs[peer.name])
-                        for part in (0, 1)
-                    ]
-                    for peer in peers
-                )
-                yield (
-                    f"| {test}, {row.name} | {ours[0]:,.0f} | {theirs[0]:,.0f} "
-                    f"| {ours[0] / theirs[0]:.2f} | {wanted:.1f} "
-                    f"| {ours[1]:.2f} | {theirs[1]:.2f} |"
-                )
+    for rows in [[row] for row in ROWS] if fresh else [ROWS]:
+        with tempfile.TemporaryDirectory() as scratch, both(Path(scratch)) as peers:
+            for row in rows:
+                yield from compared(row, peers, rounds, max(1000, int(row.requests * share)))
     with tempfile.TemporaryDirectory() as scratch:
         ours, theirs = memory_per_key(Path(scratch))
     yield (
@@ -261,13 +268,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--quick", action="store_true", help="a tenth of the requests")
+    parser.add_argument("--fresh", action="store_true", help="empty servers for every row")
     parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args()
     for name in ("redis-server", "redis-benchmark"):
         if shutil.which(name) is None:
             sys.exit(f"{name} is not installed (Debian: apt-get install redis-server redis-tools)")
     lines = []
-    for line in measure(options.rounds, 0.1 if options.quick else 1.0):
+    for line in measure(options.rounds, 0.1 if options.quick else 1.0, fresh=options.fresh):
         print(line, flush=True)
         lines.append(line)
     options.out.parent.mkdir(parents=True, exist_ok=True)

@@ -29,8 +29,8 @@ MOST_CREDIT: Final = 16
 MISS_COSTS: Final = 4
 """Hits that a miss undoes: below four of five, sleeping at once is cheaper."""
 REST_WAITS: Final = 256
-MOST_REST_WAITS: Final = 1 << 14
-GOOD_HITS: Final = 4096
+MOST_REST_WAITS: Final = 2048
+GOOD_HITS: Final = 1024
 """After so many hits, looking has proved itself: the next rest is the shortest again."""
 INTERRUPTED_NS: Final = 300_000
 """A look that takes so much longer than it should was not the only work of its core."""

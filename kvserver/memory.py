@@ -152,11 +152,6 @@ class MemoryLimit:
             data.used_at = {}
         self._engine.gate("maxmemory", self._check)
 
-    @property
-    def limited(self) -> bool:
-        """Whether a limit is set."""
-        return self._engine.config.maxmemory_bytes > 0
-
     def _tracks_use(self) -> bool:
         return self._engine.config.maxmemory_policy.endswith("lru")
 
@@ -205,13 +200,12 @@ class MemoryLimit:
         then makes up for the one chunk that this one is too large.
         """
         config = self._engine.config
-        if config.maxmemory_bytes:
-            most = self.used_bytes() + 2 * chunk_bytes + len(keys) * (TABLE_BYTES + _USE_BYTES)
-            if most > config.maxmemory_bytes and not (
-                config.maxmemory_policy == "allkeys-lru" and self.make_room()
-            ):
-                return False
-            self.note_use(())  # so that there is a place to note it
+        most = self.used_bytes() + 2 * chunk_bytes + len(keys) * (TABLE_BYTES + _USE_BYTES)
+        if most > config.maxmemory_bytes and not (
+            config.maxmemory_policy == "allkeys-lru" and self.make_room()
+        ):
+            return False
+        self.note_use(())  # so that there is a place to note it
         self._keyspace.set_many(keys, values)
         return True
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from kvserver import resp
 from kvserver.errors import CommandError
-from kvserver.runs import NEXT, Columns, Shape, run_of
+from kvserver.runs import NEXT, run_of
 from kvserver.values import SummaryValue
 
 if TYPE_CHECKING:
@@ -29,9 +29,12 @@ _CRLF: Final = b"\r\n"
 _COUNTS: Final = {b"*%d" % count: count for count in range(1, 64)}
 _HEADS: Final = [b"$%d" % size for size in range(4096)]
 _REPLY_HEADS: Final = [b"$%d\r\n" % size for size in range(4096)]
+_REPLY_BORDERS: Final = [b"\r\n$%d\r\n" % size for size in range(4096)]
+"""What stands between two replies."""
 _head_of: Final = _HEADS.__getitem__
 _MANY_BYTES: Final = 1 << 20
 _NO_COUNT: Final = 1 << 30
+_NO_SIZE: Final = 1 << 30
 _GETS: Final = frozenset([b"GET", b"get"])
 _SETS: Final = frozenset([b"SET", b"set"])
 _SHORT_BYTES: Final = 72
@@ -46,10 +49,18 @@ def serve(session: Session, data: bytes, calls: dict[bytes, int]) -> bytes | Non
     """
     if len(data) > _SHORT_BYTES:
         found = run_of(data)
-        if found is not None and _serve_run(session, *found, len(data)):
-            shape, _ = found
-            calls[shape.name] = calls.get(shape.name, 0) + shape.requests
-            return shape.name
+        if found is not None:
+            shape, columns = found
+            reply = shape.reply
+            if reply is None:
+                reply = _get_run(session, columns[0])
+            elif not _set_run(session, *columns, len(data)):
+                reply = None
+            if reply is not None:
+                session.out.append(reply)
+                name = shape.name
+                calls[name] = calls.get(name, 0) + shape.requests
+                return name
     tokens = data.split(_CRLF)
     head = tokens[0]
     count = _COUNTS.get(head, _NO_COUNT)
@@ -108,7 +119,7 @@ def serve(session: Session, data: bytes, calls: dict[bytes, int]) -> bytes | Non
     if width == 5:
         reply = _get_run(session, keys)
     elif _sizes_agree(tokens[5::width], values := tokens[6::width]):
-        reply = resp.OK * n if session.engine.memory.set_many(keys, values, len(data)) else None
+        reply = resp.OK * n if _set_run(session, keys, values, len(data)) else None
     else:
         reply = None
     if reply is None:
@@ -140,8 +151,7 @@ def serve_alike(
         return None
     keyspace = sessions[0].keyspace
     if shape.reply is not None:
-        memory = sessions[0].engine.memory
-        if not memory.set_many(keys, values, len(chunks) * len(chunks[0])):
+        if not _set_run(sessions[0], keys, values, len(chunks) * len(chunks[0])):
             return None
         reply = resp.OK * each
         for session in sessions:
@@ -160,18 +170,14 @@ def serve_alike(
     return shape.name
 
 
-def _serve_run(session: Session, shape: Shape, columns: Columns, size: int) -> bool:
-    """Run requests of one shape, in a chunk of that size; whether they were for here."""
-    keys, values = columns
-    reply = shape.reply
-    if reply is not None:
-        if not session.engine.memory.set_many(keys, values, size):
-            return False
-    else:
-        reply = _get_run(session, keys)
-        if reply is None:
-            return False
-    session.out.append(reply)
+def _set_run(
+    session: Session, keys: Sequence[bytes], values: Sequence[bytes], chunk_bytes: int
+) -> bool:
+    """Set what came in a chunk of that size; False when each must ask for its memory."""
+    keyspace = session.keyspace
+    if type(keyspace.data) is not dict:  # there is a limit on memory
+        return session.engine.memory.set_many(keys, values, chunk_bytes)
+    keyspace.set_many(keys, values)
     return True
 
 
@@ -197,7 +203,7 @@ def _plain_values(session: Session, keys: Sequence[bytes]) -> list[Any] | None:
     values: list[Any] = list(map(keyspace.data.get, keys))
     if keyspace.merged and SummaryValue in set(map(type, values)):
         return None
-    if session.engine.memory.limited:
+    if type(keyspace.data) is not dict:  # there is a limit on memory
         session.engine.memory.note_use(keys)
     return values
 
@@ -209,15 +215,16 @@ def _get_run(session: Session, keys: Sequence[bytes]) -> bytes | None:
     if values is None:
         return None
     n = len(values)
-    if all(values):  # else a key is missing, or a value is empty
+    try:
         sizes = list(map(len, values))
-        size = sizes[0]
-        if sizes.count(size) == n and size < len(_REPLY_HEADS):
-            if size * n > _MANY_BYTES:
-                return None  # more than a client should be owed at once
-            keyspace.hits += n
-            head = _REPLY_HEADS[size]
-            return head + (_CRLF + head).join(values) + _CRLF
+    except TypeError:  # a key is missing
+        sizes = [_NO_SIZE]
+    size = sizes[0]
+    if size < 4096 and sizes.count(size) == n:
+        if size * n > _MANY_BYTES:
+            return None  # more than a client should be owed at once
+        keyspace.hits += n
+        return _REPLY_HEADS[size] + _REPLY_BORDERS[size].join(values) + _CRLF
     null = session.null
     try:
         parts = [
