@@ -155,7 +155,7 @@ class SummaryIndex:
     def _all_keys(self) -> Iterator[Sequence[bytes]]:
         cursor = 0
         while True:
-            cursor, keys = self.keyspace.order.slice_at(cursor, _STEP_KEYS)
+            cursor, keys = self.keyspace.buckets.slice_at(cursor, _STEP_KEYS)
             yield keys
             if not cursor:
                 return

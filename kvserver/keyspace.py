@@ -15,7 +15,6 @@ with the names of Redis's keyspace events; ``follow_summaries`` collects keys of
 
 from __future__ import annotations
 
-import random
 import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final
@@ -153,28 +152,35 @@ class Keyspace(Store):
 
     def random_key(self) -> bytes | None:
         """Return a key that exists, each with the same chance; None when there is none."""
-        data, order, deadlines = self.data, self.order, self.deadlines
+        data, buckets, deadlines = self.data, self.buckets, self.deadlines
         while data:
             for _ in range(_EXPIRY_TRIES):
-                key = order[random.randrange(len(order))]  # noqa: S311 - nothing to guess here
+                key = buckets.choose()
                 if key in data and (key not in deadlines or self.alive(key)):
                     return key
                 if not data:
                     return None
-            self._renew_order()
+            buckets.rewrite(data)
             if self.expire_due(len(data)) == 0 and all(
-                deadlines.get(key, self.now + 1) <= self.now for key in order
+                deadlines.get(key, self.now + 1) <= self.now for key in buckets
             ):
                 return None
         return None
 
     def scan(self, cursor: int, count: int) -> tuple[int, list[bytes]]:
-        """Return the next cursor (0 at the end) and some keys; ``keyorder`` says which."""
-        cursor, found = self.order.slice_at(cursor, count)
+        """Return the next cursor (0 at the end) and some keys; ``keybuckets`` says which."""
+        cursor, found = self.buckets.slice_at(cursor, count)
+        return cursor, self._present(found)
+
+    def in_bucket(self, number: int) -> list[bytes]:
+        """Return the keys of a bucket, each once."""
+        return self._present(self.buckets.bucket(number, self.data))
+
+    def _present(self, keys: list[bytes]) -> list[bytes]:
         data, deadlines = self.data, self.deadlines
-        return cursor, [
-            key for key in found if key in data and (key not in deadlines or self.alive(key))
-        ]
+        if not deadlines:
+            return [key for key in keys if key in data]
+        return [key for key in keys if key in data and (key not in deadlines or self.alive(key))]
 
     def set(
         self, key: bytes, value: bytes, deadline_ms: int | None = None, event: str = "set"
@@ -184,7 +190,7 @@ class Keyspace(Store):
         size = len(data)
         data[key] = value
         if len(data) != size:
-            self.order.append(key)
+            self.buckets.arrivals.append(key)
         if deadline_ms is None:
             if key in self.deadlines:
                 self.deadlines.drop(key)
@@ -212,7 +218,7 @@ class Keyspace(Store):
         if key in self.data:
             self._remove(key, None)
         self.data[key] = value
-        self.order.append(key)
+        self.buckets.arrivals.append(key)
         self.effects.append(("mrg", key, value))
         if deadline_ms is not None:
             self.deadlines.put(key, deadline_ms)
@@ -225,7 +231,7 @@ class Keyspace(Store):
         """Append to a string, keeping its deadline; return the new length."""
         value = self.string_or_none(key)
         if value is None:
-            self.order.append(key)
+            self.buckets.arrivals.append(key)
         self.data[key] = joined = suffix if value is None else value + suffix
         self.effects.append(("app", key, suffix))
         if self.listening:
@@ -239,7 +245,7 @@ class Keyspace(Store):
         """
         value = self.string_or_none(key)
         if value is None:
-            self.order.append(key)
+            self.buckets.arrivals.append(key)
             value = b""
         self.data[key] = joined = written_over(value, offset, part)
         self.effects.append(("ovr", key, offset, part))
@@ -268,8 +274,8 @@ class Keyspace(Store):
         self.effects.append(("del", key))
         if self._feeds and type(value) is not bytes:
             self._changed((key,))
-        if len(self.order) > 2 * len(self.data) + 1024:
-            self._renew_order()
+        if self.buckets.crowded(len(self.data)):
+            self.buckets.thin_out(self.data, len(self.data))
         if self.listening and event is not None:
             self.touched(key, event)
 
@@ -299,7 +305,7 @@ class Keyspace(Store):
         value = self.peek(key)
         if value is None:
             self.data[key] = SummaryValue(delta)
-            self.order.append(key)
+            self.buckets.arrivals.append(key)
         elif type(value) is bytes:
             raise CommandError(WRONG_TYPE)
         else:

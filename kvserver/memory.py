@@ -12,7 +12,6 @@ few keys picked at random, as Redis does; ``volatile-ttl`` takes the key that ex
 from __future__ import annotations
 
 import os
-import random
 import resource
 import sys
 import time
@@ -243,10 +242,10 @@ class MemoryLimit:
     def _some_keys(self, among: dict[bytes, Any]) -> Iterator[bytes]:
         """Yield a few keys picked at random; the first few of the dict when luck is against it."""
         wanted = self._engine.config.maxmemory_samples
-        order = self._keyspace.order
+        buckets = self._keyspace.buckets
         found = 0
-        for _ in range(min(len(order), _TRIES * wanted)):
-            key = order[random.randrange(len(order))]  # noqa: S311 - nothing to guess here
+        for _ in range(min(len(buckets), _TRIES * wanted)):
+            key = buckets.sample()
             if key in among:
                 yield key
                 found += 1

@@ -29,7 +29,7 @@ from kvserver.errors import CommandError, RecordError
 from kvserver.expiry import Deadlines
 from kvserver.feeds import ChangeFeed
 from kvserver.ingest import parse_header, unpack_deltas
-from kvserver.keyorder import KeyOrder
+from kvserver.keybuckets import ENTRIES_AT_ONCE, KeyBuckets
 from kvserver.ledger import Ledger
 from kvserver.values import FOLD_STEP_BYTES, SummaryValue, appended, folded, is_folded
 from parser.summary import SummaryError
@@ -51,20 +51,20 @@ class Store:
         "_appliers",
         "_feeds",
         "_garbage",
+        "buckets",
         "catalogue",
         "data",
         "deadlines",
         "ingests",
         "ledger",
         "merged",
-        "order",
     )
 
     def __init__(self, *, max_patterns: int = 10_000) -> None:
         self.data: dict[bytes, bytes] = {}
         """Read it freely; a key that is here may be past its deadline."""
         self.deadlines = Deadlines()
-        self.order = KeyOrder()
+        self.buckets = KeyBuckets()
         self.ledger = Ledger()
         self.catalogue = Catalogue(max_patterns=max_patterns)
         self.ingests = 0
@@ -108,7 +108,7 @@ class Store:
 
     def apply_many(self, effects: Sequence[Effect]) -> None:
         """Apply the effects of one record, the most frequent kind quickly. Raises RecordError."""
-        data, deadlines, append = self.data, self.deadlines, self.order.append
+        data, deadlines, append = self.data, self.deadlines, self.buckets.arrivals.append
         for effect in effects:
             if len(effect) == 3 and effect[0] in _PLAIN_SET:
                 key = effect[1]
@@ -121,7 +121,7 @@ class Store:
                 data[key] = effect[2]
             else:
                 self.apply(effect)
-                data, deadlines, append = self.data, self.deadlines, self.order.append
+                data, deadlines, append = self.data, self.deadlines, self.buckets.arrivals.append
 
     def _replay_set(self, key: bytes, value: bytes, deadline_ms: int | None = None) -> None:
         _only_bytes([key, value])
@@ -137,7 +137,7 @@ class Store:
         size = len(data)
         data[key] = value
         if len(data) != size:
-            self.order.append(key)
+            self.buckets.arrivals.append(key)
         if deadline_ms is not None:
             self.deadlines.put(key, deadline_ms)
         elif key in self.deadlines:
@@ -149,9 +149,7 @@ class Store:
         data.update(zip(keys, values, strict=True))
         new = len(data) - before
         if new:  # a dict keeps its order: the new ones are the last
-            added = list(islice(reversed(data), new))
-            added.reverse()
-            self.order += added
+            self.buckets.arrivals += islice(reversed(data), new)
         deadlines = self.deadlines
         if deadlines:
             for key in keys:
@@ -161,8 +159,7 @@ class Store:
     def _apply_del(self, key: bytes) -> None:
         if self.data.pop(key, None) is not None:
             self.deadlines.drop(key)
-            if self.order.crowded(len(self.data)):
-                self._renew_order()
+            self.buckets.thin_out(self.data, len(self.data))
 
     def _apply_exp(self, key: bytes, deadline_ms: int | None) -> None:
         if key in self.data:
@@ -187,7 +184,7 @@ class Store:
         _only_bytes([key, part])
         value = self.data.get(key)
         if value is None:
-            self.order.append(key)
+            self.buckets.arrivals.append(key)
         self.data[key] = written_over(value or b"", offset, part)
 
     def _apply_ing(self, raw_header: bytes, packed: bytes) -> None:
@@ -206,7 +203,7 @@ class Store:
             self._garbage.extend(self.deadlines.release())
         self.data = type(self.data)()  # a measured dict (see ``memory``) stays one
         self.deadlines = Deadlines()
-        self.order.renew([])
+        self.buckets.clear()
         self.ledger.clear()
         self.catalogue.clear()
         for feed in self._feeds:
@@ -220,7 +217,7 @@ class Store:
         if len(set(keys)) != len(keys):  # a second delta of a key must see the first one
             for key, delta in zip(keys, deltas, strict=True):
                 if key not in data:
-                    self.order.append(key)
+                    self.buckets.arrivals.append(key)
                 data[key] = appended(data.get(key, _NONE), delta)
             return
         values = list(map(data.get, keys, repeat(_NONE)))
@@ -233,15 +230,9 @@ class Store:
         before = len(data)
         data.update(zip(keys, summaries, strict=True))
         if len(data) != before:
-            self.order += [key for key, value in zip(keys, values, strict=True) if value is _NONE]
-
-    def _renew_order(self) -> None:
-        self.order.renew(list(self.data))
-
-    def tidy_order(self) -> None:
-        """Let the order of keys hold each key once; 10 ms a million."""
-        if len(self.order) != len(self.data):
-            self._renew_order()
+            self.buckets.arrivals += [
+                key for key, value in zip(keys, values, strict=True) if value is _NONE
+            ]
 
     def free_garbage(self, limit: int) -> bool:
         """Free up to ``limit`` entries of what ``clear`` left behind; whether some is left."""
@@ -283,8 +274,8 @@ class Store:
         """Assert the invariants; O(n)."""
         self.deadlines.check()
         assert self.deadlines.keys() <= self.data.keys()
-        assert set(self.order) >= self.data.keys()
-        assert not self.order.crowded(len(self.data))
+        assert set(self.buckets) >= self.data.keys()
+        assert len(self.buckets) <= 3 * len(self.data) + 2 * ENTRIES_AT_ONCE
         assert {type(key) for key in self.data} <= {bytes}
         assert {type(value) for value in self.data.values()} <= {bytes, SummaryValue}
         self.ledger.check()

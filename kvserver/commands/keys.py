@@ -11,6 +11,7 @@ from kvserver.commands.strings import NOT_AN_INTEGER, SYNTAX
 from kvserver.commands.table import CommandTable
 from kvserver.errors import CommandError
 from kvserver.glob import compile_glob
+from kvserver.keybuckets import ENTRIES_AT_ONCE
 from kvserver.numbers import parse_int
 from kvserver.session import Session
 from kvserver.values import kind_of
@@ -75,16 +76,21 @@ def keys(session: Session, args: list[bytes]) -> Generator[None, None, bytes]:
     everything = args[1] == b"*"
     matches = compile_glob(args[1])
     keyspace = session.keyspace
-    keyspace.tidy_order()  # now no key is in it twice, and later ones land behind where we start
     reply = resp.LongArray()
-    cursor = 0
-    while True:
-        cursor, some = keyspace.scan(cursor, SLICE_KEYS)
-        chosen = some if everything else filter(matches, some)
-        reply.add([b"$%d\r\n%b\r\n" % (len(name), name) for name in chosen])
-        if cursor == 0:
-            return reply.encoded()
+    buckets = keyspace.buckets
+    for _ in range(len(buckets.arrivals) // ENTRIES_AT_ONCE):
+        buckets.sort_some(keyspace.data)
         yield
+    while buckets.arrivals:  # a few, and what came meanwhile
+        buckets.sort_some(keyspace.data)
+    for number in buckets.filled():
+        there = keyspace.in_bucket(number)
+        for start in range(0, len(there), SLICE_KEYS):
+            some = there[start : start + SLICE_KEYS]
+            chosen = some if everything else filter(matches, some)
+            reply.add([b"$%d\r\n%b\r\n" % (len(name), name) for name in chosen])
+            yield
+    return reply.encoded()
 
 
 @TABLE.command("scan", -2, "readonly", since="2.8.0", complexity="O(1) for each call")
