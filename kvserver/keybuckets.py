@@ -52,20 +52,26 @@ class KeyBuckets:
     )
 
     def __init__(self) -> None:
-        self._retired: dict[tuple[int, int], list[bytes]] = {}
-        self._scanned: set[int] = set()
-        """Buckets that a scan is inside of."""
         self._generations = [1] * (BUCKETS + 1)
         """How often each bucket was rewritten; the last one stands for the arrivals."""
         self._next = self._owed = 0
-        self.clear()
+        self._begin()
 
-    def clear(self) -> None:
-        """Forget all keys."""
-        self._buckets: list[list[bytes]] = [[] for _ in range(BUCKETS)]
-        self._sorted = 0
+    def _begin(self) -> None:
         self.arrivals: list[bytes] = []
         """Whoever stores a key that was not there appends it here."""
+        self._buckets: list[list[bytes]] = [[] for _ in range(BUCKETS)]
+        self._sorted = 0
+        """Entries in buckets."""
+        self._scanned: set[int] = set()
+        """Buckets that a scan is inside of."""
+        self._retired: dict[tuple[int, int], list[bytes]] = {}
+
+    def release(self) -> list[list[bytes]]:
+        """Forget all keys; return the lists, for whoever frees them a slice at a time."""
+        lists = [self.arrivals, *self._buckets, *self._retired.values()]
+        self._begin()
+        return list(filter(None, lists))
 
     def __len__(self) -> int:
         """How many entries there are, stale ones included."""

@@ -70,7 +70,7 @@ class Store:
         self.ingests = 0
         self.merged = 0
         self._feeds: list[ChangeFeed] = []
-        self._garbage: list[dict[Any, Any]] = []
+        self._garbage: list[dict[Any, Any] | list[bytes]] = []
         self._appliers: dict[str | bytes, Callable[..., Any]] = {}
         appliers: dict[str, Callable[..., Any]] = {
             "set": self._replay_set,
@@ -203,7 +203,7 @@ class Store:
             self._garbage.extend(self.deadlines.release())
         self.data = type(self.data)()  # a measured dict (see ``memory``) stays one
         self.deadlines = Deadlines()
-        self.buckets.clear()
+        self._garbage.extend(self.buckets.release())
         self.ledger.clear()
         self.catalogue.clear()
         for feed in self._feeds:
@@ -239,8 +239,11 @@ class Store:
         while self._garbage and limit > 0:
             old = self._garbage[-1]
             n = min(limit, len(old))
-            for _ in range(n):
-                dict.popitem(old)
+            if isinstance(old, list):
+                del old[-n:]
+            else:
+                for _ in range(n):
+                    dict.popitem(old)
             limit -= n
             if not old:
                 self._garbage.pop()
@@ -248,8 +251,8 @@ class Store:
 
     @property
     def garbage_entries(self) -> int:
-        """Entries that ``clear`` left behind and that are not freed yet."""
-        return sum(map(len, self._garbage))
+        """Keys and deadlines that ``clear`` left behind and that are not freed yet."""
+        return sum(len(old) for old in self._garbage if isinstance(old, dict))
 
     def dump(self) -> Iterator[list[Any]]:
         """Yield the shortest effects that make an equal keyspace: summaries folded, one each.
