@@ -3,9 +3,10 @@
 `compact` reads a base and the closed segments behind it and writes the base that replaces them.
 It holds a few of the `partition` parts of the keys in memory at a time, as many as its budget
 allows, and reads the segments again for the next ones (a base has its parts in order, so of it
-each byte is read once). What is in memory is a keyspace for each part, so the result is by
-construction what recovery would make of the same files. Nothing expires here: an expired key goes
-when the server has said so in the journal.
+each byte is read once). How many that are it learns from the parts before: where most was
+overwritten, three passes do instead of ten. What is in memory is a keyspace for each part, so the
+result is by construction what recovery would make of the same files. Nothing expires here: an
+expired key goes when the server has said so in the journal.
 
 The new file is written under a temporary name, synced, renamed, and the directory synced. Only
 then may anybody name it in a manifest. A crash in between leaves a stray file that the next start
@@ -26,9 +27,9 @@ import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict
-from itertools import islice, pairwise
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from zlib import crc32
 
 from kvserver.errors import DamageError, JournalError
@@ -48,11 +49,18 @@ from kvserver.journal.record import (
 )
 from kvserver.journal.segment import Record, SegmentReader, read_footer
 
+if TYPE_CHECKING:
+    from kvserver.keyspace import Keyspace
+
 BUDGET_BYTES = 64 << 20
 """Memory for the keys of one pass, at least; the constant beside the tenth of the data."""
 EXPANSION = 3
 """Bytes of memory for a byte of a record, roughly; measured with keys of 16 bytes and values of
 100."""
+KEY_BYTES = 260
+"""What a key takes beside itself and its value; by the same measurement."""
+MOST_TRUST = 8
+"""How many times fewer bytes than thought a part may be taken for, after a look at others."""
 COLLECT_BYTES = 1 << 20
 """Below that, a walk over everything costs more than what it frees."""
 RECORD_BYTES = 1 << 18
@@ -173,9 +181,12 @@ def _write_parts(
     segments = entries[1:] if base else entries
     index = _read_index(fs, base) if base else []
     total = sum(entry.size for entry in entries)
-    budget = max(budget_bytes, EXPANSION * total // 10)
+    part_bytes = -(-EXPANSION * total // PARTS)  # as if nothing had been overwritten
     memory = PartMemory()
-    for parts in plan(total, budget):
+    done = 0
+    while done < PARTS:
+        parts = next_parts(done, part_bytes, budget_bytes)
+        done = parts.stop
         spaces = {part: Keyspace(lambda: 0, max_patterns=max_patterns) for part in parts}
 
         def apply(effects: Iterable[Effect], parts: range = parts, spaces: Any = spaces) -> None:
@@ -195,17 +206,29 @@ def _write_parts(
 
         for entry in segments:
             read_closed(fs, entry, apply_wanted)
+        held = sum(map(held_bytes, spaces.values())) // len(parts)
+        part_bytes = max(held, part_bytes // MOST_TRUST, 1)
         for part in parts:
             writer.write_part(spaces.pop(part).dump())
         if total >= COLLECT_BYTES:
             gc.collect()  # a keyspace refers to itself; without this the parts pile up
 
 
-def plan(total_bytes: int, budget_bytes: int) -> list[range]:
-    """Group the parts, so that those of one group fit into the budget together."""
-    passes = min(PARTS, max(1, -(-EXPANSION * total_bytes // budget_bytes)))
-    borders = [PARTS * n // passes for n in range(passes + 1)]
-    return [range(a, b) for a, b in pairwise(borders)]
+def next_parts(done: int, part_bytes: int, budget_bytes: int) -> range:
+    """Return the parts of the next pass: as many of those left as fit, all passes alike.
+
+    They fit into the budget together, or into a tenth of all the data when that is more.
+    """
+    left = PARTS - done
+    budget_bytes = max(budget_bytes, part_bytes * PARTS // 10)
+    passes = min(left, max(1, -(-part_bytes * left // budget_bytes)))
+    return range(done, done + -(-left // passes))
+
+
+def held_bytes(space: Keyspace) -> int:
+    """Return about how much memory the keys of a part take."""
+    data = space.data
+    return sum(map(len, data)) + sum(map(len, data.values())) + KEY_BYTES * len(data)
 
 
 def _read_index(fs: FileSystem, base: Entry) -> list[tuple[int, int]]:

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 
 from kvserver.errors import CommandError, DamageError, JournalError, RecordError
 from kvserver.journal import compaction
-from kvserver.journal.compaction import compact, plan, task_line
-from kvserver.journal.fs import RealFileSystem
+from kvserver.journal.compaction import compact, next_parts, task_line
+from kvserver.journal.fs import File, RealFileSystem
 from kvserver.journal.manager import CompactionManager
 from kvserver.journal.partition import PARTS, PartMemory, buckets_for, distribute
 from kvserver.journal.recovery import recover
@@ -97,11 +97,54 @@ def test_a_compacted_journal_recovers_to_the_same_state(
     assert recovered(disk.killed()) == state_of(direct)
 
 
-def test_every_part_is_in_exactly_one_pass_and_small_data_in_one() -> None:
-    for total, budget in [(0, 1), (100, 1), (10**9, 10**8), (10**12, 10**8)]:
-        parts = [part for group in plan(total, budget) for part in group]
-        assert parts == list(range(PARTS))
-    assert plan(1000, 1 << 20) == [range(PARTS)]
+def passes(part_bytes: list[int], budget_bytes: int) -> list[range]:
+    """The passes over all parts when before each this is what a part seems to take."""
+    seems = iter(part_bytes)
+    done, all_passes = 0, []
+    while done < PARTS:
+        part = next(seems, part_bytes[-1])
+        all_passes.append(next_parts(done, part, budget_bytes))
+        done = all_passes[-1].stop
+    return all_passes
+
+
+@given(st.lists(st.integers(0, 1 << 40), min_size=1), st.integers(1, 1 << 40))
+def test_every_part_is_in_exactly_one_pass(part_bytes: list[int], budget_bytes: int) -> None:
+    parts = [part for group in passes(part_bytes, budget_bytes) for part in group]
+    assert parts == list(range(PARTS))
+
+
+def test_small_data_takes_one_pass_and_large_ones_ten() -> None:
+    assert passes([1000], 1 << 20) == [range(PARTS)]
+    assert len(passes([1 << 30], 1 << 20)) == 10
+
+
+def test_after_a_part_that_was_overwritten_the_next_pass_takes_more() -> None:
+    assert [len(parts) for parts in passes([10_000, 2500, 625], 65_000)] == [7, 20, 38]
+
+
+class ReadsCounted(MemoryDisk):
+    """Counts how often a segment is opened."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.opened: list[str] = []
+
+    def open(self, name: str, *, write: bool = False) -> File:
+        self.opened.append(name)
+        return super().open(name, write=write)
+
+
+def test_a_journal_of_one_key_is_read_a_few_times_however_long_it_is() -> None:
+    disk = ReadsCounted()
+    journal, _ = recover(disk, lambda _e: None)
+    for n in range(2000):
+        journal.append([["set", b"key", b"%0500d" % n]])
+    assert rotate(journal)
+    disk.opened.clear()
+    compact(disk, journal.manifest.closed, journal.new_base_name(), budget_bytes=10_000)
+    assert len(disk.opened) == 4
+    journal.close()
 
 
 def test_an_effect_that_is_not_known_is_an_error_and_never_dropped() -> None:
@@ -143,7 +186,7 @@ COMPACTING = "from kvserver.journal.compaction import main; main()"
 LOADING = """
 import sys
 from pathlib import Path
-from kvserver.journal.fs import RealFileSystem
+from kvserver.journal.fs import File, RealFileSystem
 from kvserver.journal.recovery import recover
 from kvserver.keyspace import Keyspace
 keyspace = Keyspace()
