@@ -52,7 +52,7 @@ from kvserver.journal.segment import Record, SegmentReader, read_footer
 if TYPE_CHECKING:
     from kvserver.keyspace import Keyspace
 
-BUDGET_BYTES = 64 << 20
+BUDGET_BYTES = 32 << 20
 """Memory for the keys of one pass, at least; the constant beside the tenth of the data."""
 EXPANSION = 3
 """Bytes of memory for a byte of a record, roughly; measured with keys of 16 bytes and values of
