@@ -43,7 +43,7 @@ from parser.producer import Message, Work, count_piece
 from parser.ranges import MAX_LINE_BYTES, boundary, missing
 from parser.recipe import Recipe
 from parser.report import Report
-from parser.sink import Sink, SinkGone, first_of
+from parser.sink import Sink, only_gone
 from parser.source import SAMPLE_BYTES, Input, OpenedFile, Problem, paths_of
 from parser.streams import kind_of
 
@@ -554,8 +554,11 @@ async def follow(follower: Follower, *, poll_s: float = POLL_S) -> bool:
                         with trio.move_on_after(poll_s):
                             await stopped.wait()
                 nursery.cancel_scope.cancel()
-        except* SinkGone as group:
-            raise first_of(group) from None
+        except BaseExceptionGroup as group:
+            gone = only_gone(group)
+            if gone is None:
+                raise
+            raise gone from None
         finally:
             follower.close()
     return interrupted

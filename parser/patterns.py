@@ -91,12 +91,13 @@ _IN = rb"[^" + _DELIM + rb"\.]"
 _PLAIN = rb"[^" + _DELIM + rb"\.0-9]"
 _NO_PATH = re.escape(bytes(byte for byte in DELIMITERS if byte not in PATH))
 _PATH = rb"(?<![^=" + _NO_PATH + rb"])/[^" + _NO_PATH + rb"]++"
+# Atomic, and not a possessive group: that takes a dot too many before Python 3.11.5.
 _TOKEN: Final = re.compile(
     rb"(" + _PATH + rb")|"
     # A token without a digit, or (group 2) a pair of hexadecimal letters, or any other token.
     rb"((?<=:)[a-fA-F]{2}(?!" + _IN + rb"|\." + _IN + rb")|[a-fA-F]{2}(?=:))"
-    rb"|" + _PLAIN + rb"++(?:\." + _PLAIN + rb"++)*+(?!" + _IN + rb"|\." + _IN + rb")"
-    rb"|(" + _IN + rb"++(?:\." + _IN + rb"++)*+)"
+    rb"|(?>" + _PLAIN + rb"++(?:\." + _PLAIN + rb"++)*)(?!" + _IN + rb"|\." + _IN + rb")"
+    rb"|(" + _IN + rb"++(?:\." + _IN + rb"++)*)"
 )
 _JOINED: Final = re.compile(rb"[" + re.escape(JOIN) + rb"]{1,2}")
 

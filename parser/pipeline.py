@@ -29,7 +29,7 @@ from parser.plan import Planned, Task, tasks_of
 from parser.producer import Message, Work
 from parser.ranges import covered
 from parser.report import Report
-from parser.sink import Sink, SinkGone, first_of
+from parser.sink import Sink, only_gone
 from parser.source import Problem
 from parser.spawn import SMALL_BYTES, Started, processors
 
@@ -175,8 +175,11 @@ class Pipeline:
                     await self._produce(send)
                 if self._stop.is_set():  # a sink that does not answer must not keep anyone here
                     nursery.cancel_scope.deadline = trio.current_time() + _GRACE_S
-        except* SinkGone as gone:
-            raise first_of(gone) from None
+        except BaseExceptionGroup as group:
+            gone = only_gone(group)
+            if gone is None:
+                raise
+            raise gone from None
         finally:
             self.report.seconds = time.monotonic() - started
             self.report.pending = self._open + self._queued

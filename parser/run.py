@@ -24,7 +24,7 @@ from parser.pipeline import RANGE_BYTES, Pipeline, now_ms
 from parser.plan import Planned, RecipeOf, identify
 from parser.recipe import Recipe
 from parser.report import Report
-from parser.sink import Sink, SinkGone, first_of
+from parser.sink import Sink, only_gone
 from parser.source import (
     SAMPLE_BYTES,
     STDIN,
@@ -199,8 +199,11 @@ async def _go(pipeline: Pipeline, *, catch_signals: bool) -> None:
                 await nursery.start(_stop_on_signal, pipeline, nursery.cancel_scope)
             await pipeline.run()
             nursery.cancel_scope.cancel()
-    except* SinkGone as group:
-        raise first_of(group) from None
+    except BaseExceptionGroup as group:
+        gone = only_gone(group)
+        if gone is None:
+            raise
+        raise gone from None
 
 
 async def _notice_writers(planned: Sequence[Planned]) -> None:

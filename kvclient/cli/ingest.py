@@ -132,10 +132,13 @@ def _count(
         try:
             go = _follow if follow else partial(_run, spare=spare)
             trio.run(partial(go, paths, sink, how, report, on_commit, quiet=settings.json))
-        except* KeyboardInterrupt:
+        except KeyboardInterrupt:
             report.interrupted = True
-        except* KvError as group:
-            raise _first(group) from None
+        except BaseExceptionGroup as group:  # what an except* raises may be a group again
+            interrupted, rest = group.split(KeyboardInterrupt)
+            report.interrupted = report.interrupted or interrupted is not None
+            if rest is not None:
+                raise _only(rest) from None
     return report
 
 
@@ -158,11 +161,14 @@ def _require_keys(how: Reading) -> None:
     )
 
 
-def _first(group: BaseExceptionGroup[KvError]) -> KvError:
-    error: BaseException = group
+def _only(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """Return the first KvError when all in a group are, and else the group."""
+    errors, rest = group.split(KvError)
+    if errors is None or rest is not None:
+        return group
+    error: BaseException = errors
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
-    assert isinstance(error, KvError)
     return error
 
 

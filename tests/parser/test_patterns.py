@@ -193,6 +193,7 @@ messages = st.one_of(
 
 @given(messages)
 @example(b":ab")
+@example(b"0.:")
 @example(b"1.:2")
 @example(b"1:ab:2.")
 def test_mask_follows_the_rule_byte_by_byte(message: bytes) -> None:
