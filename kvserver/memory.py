@@ -50,12 +50,17 @@ _TRIES: Final = 20
 _HEADER: Final = sys.getsizeof(b"")
 
 
+def _rounded(size: int) -> int:
+    """Return what the allocator gives to bytes of that length."""
+    return size + _HEADER + 15 & -16
+
+
+_ROUNDED: Final = [_rounded(size) for size in range(4096)]
+
+
 def entry_bytes(key: bytes, value: bytes) -> int:
-    """Return what a key and its value take, rounded as the allocator rounds."""
-    return (len(key) + _HEADER + 15 & -16) + (len(value) + _HEADER + 15 & -16)
-
-
-_ROUNDED: Final = [size + _HEADER + 15 & -16 for size in range(4096)]
+    """Return what a key and its value take."""
+    return _rounded(len(key)) + _rounded(len(value))
 
 
 def _total_bytes(items: Iterable[bytes]) -> int:
@@ -64,7 +69,7 @@ def _total_bytes(items: Iterable[bytes]) -> int:
     try:
         return sum(map(_ROUNDED.__getitem__, sizes))
     except IndexError:
-        return sum(size + _HEADER + 15 & -16 for size in sizes)
+        return sum(map(_rounded, sizes))
 
 
 def resident_bytes() -> int:

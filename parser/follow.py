@@ -28,12 +28,14 @@ import signal
 import stat
 import time
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
 import trio
 
 from parser.consumer import BATCH, Consumer, Found, OnCommit
+from parser.errors import unwrapped
 from parser.fingerprint import BEGIN_BYTES, SourceInfo, mark_offsets, same_beginning
 from parser.pieces import SAMPLE_BYTES as SAMPLE_LINE_BYTES
 from parser.pieces import Piece, cut_pieces
@@ -43,7 +45,7 @@ from parser.producer import Message, Work, count_piece
 from parser.ranges import MAX_LINE_BYTES, boundary, missing
 from parser.recipe import Recipe
 from parser.report import Report
-from parser.sink import Sink, only_gone
+from parser.sink import Sink, SinkGone
 from parser.source import SAMPLE_BYTES, Input, OpenedFile, Problem, paths_of
 from parser.streams import kind_of
 
@@ -532,33 +534,29 @@ async def follow(follower: Follower, *, poll_s: float = POLL_S) -> bool:
     What was sent by then is answered for; the rest is counted by the next run.
     """
     interrupted = False
-    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
-        try:
-            async with trio.open_nursery() as nursery:
-                stopped = trio.Event()
+    with (
+        trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals,
+        closing(follower),
+        unwrapped(SinkGone),
+    ):
+        async with trio.open_nursery() as nursery:
+            stopped = trio.Event()
 
-                async def stop() -> None:
-                    nonlocal interrupted
-                    async for number in signals:
-                        interrupted = number == signal.SIGINT
-                        follower.stop()
-                        # a sink that does not answer must not keep anyone from leaving, and a
-                        # second signal is obeyed at once
-                        patience_s = 0.0 if stopped.is_set() else GRACE_S
-                        nursery.cancel_scope.deadline = trio.current_time() + patience_s
-                        stopped.set()
+            async def stop() -> None:
+                nonlocal interrupted
+                async for number in signals:
+                    interrupted = number == signal.SIGINT
+                    follower.stop()
+                    # a sink that does not answer must not keep anyone from leaving, and a
+                    # second signal is obeyed at once
+                    patience_s = 0.0 if stopped.is_set() else GRACE_S
+                    nursery.cancel_scope.deadline = trio.current_time() + patience_s
+                    stopped.set()
 
-                nursery.start_soon(stop)
-                while not follower.stopping:
-                    if not await follower.poll():
-                        with trio.move_on_after(poll_s):
-                            await stopped.wait()
-                nursery.cancel_scope.cancel()
-        except BaseExceptionGroup as group:
-            gone = only_gone(group)
-            if gone is None:
-                raise
-            raise gone from None
-        finally:
-            follower.close()
+            nursery.start_soon(stop)
+            while not follower.stopping:
+                if not await follower.poll():
+                    with trio.move_on_after(poll_s):
+                        await stopped.wait()
+            nursery.cancel_scope.cancel()
     return interrupted

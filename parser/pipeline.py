@@ -25,11 +25,12 @@ import trio
 
 from parser import frames, spawn
 from parser.consumer import Consumer, Found, OnCommit
+from parser.errors import unwrapped
 from parser.plan import Planned, Task, tasks_of
 from parser.producer import Message, Work
 from parser.ranges import covered
 from parser.report import Report
-from parser.sink import Sink, only_gone
+from parser.sink import Sink, SinkGone
 from parser.source import Problem
 from parser.spawn import SMALL_BYTES, Started, processors
 
@@ -169,17 +170,13 @@ class Pipeline:
         self.report.workers = 0 if self._in_process else self.workers
         send, receive = trio.open_memory_channel[Found](_QUEUE)
         try:
-            async with trio.open_nursery() as nursery, receive:
-                nursery.start_soon(self._consumer.run, receive)
-                async with send:
-                    await self._produce(send)
-                if self._stop.is_set():  # a sink that does not answer must not keep anyone here
-                    nursery.cancel_scope.deadline = trio.current_time() + _GRACE_S
-        except BaseExceptionGroup as group:
-            gone = only_gone(group)
-            if gone is None:
-                raise
-            raise gone from None
+            with unwrapped(SinkGone):
+                async with trio.open_nursery() as nursery, receive:
+                    nursery.start_soon(self._consumer.run, receive)
+                    async with send:
+                        await self._produce(send)
+                    if self._stop.is_set():  # a sink that does not answer must keep nobody here
+                        nursery.cancel_scope.deadline = trio.current_time() + _GRACE_S
         finally:
             self.report.seconds = time.monotonic() - started
             self.report.pending = self._open + self._queued

@@ -19,12 +19,13 @@ from typing import Any, Final
 import trio
 
 from parser.consumer import OnCommit
+from parser.errors import unwrapped
 from parser.formats import Format, detect, format_named, load_formats_file, make_format
 from parser.pipeline import RANGE_BYTES, Pipeline, now_ms
 from parser.plan import Planned, RecipeOf, identify
 from parser.recipe import Recipe
 from parser.report import Report
-from parser.sink import Sink, only_gone
+from parser.sink import Sink, SinkGone
 from parser.source import (
     SAMPLE_BYTES,
     STDIN,
@@ -193,17 +194,12 @@ async def run(
 
 
 async def _go(pipeline: Pipeline, *, catch_signals: bool) -> None:
-    try:
+    with unwrapped(SinkGone):
         async with trio.open_nursery() as nursery:
             if catch_signals:
                 await nursery.start(_stop_on_signal, pipeline, nursery.cancel_scope)
             await pipeline.run()
             nursery.cancel_scope.cancel()
-    except BaseExceptionGroup as group:
-        gone = only_gone(group)
-        if gone is None:
-            raise
-        raise gone from None
 
 
 async def _notice_writers(planned: Sequence[Planned]) -> None:

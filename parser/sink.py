@@ -29,7 +29,6 @@ __all__ = [
     "Refused",
     "Sink",
     "SinkGone",
-    "only_gone",
 ]
 
 
@@ -69,22 +68,6 @@ Outcome: TypeAlias = int | _Answer | Refused
 
 class SinkGone(Exception):
     """The sink cannot be reached any more; what was not answered may or may not be counted."""
-
-
-def only_gone(group: BaseExceptionGroup[BaseException]) -> SinkGone | None:
-    """Return the first of the errors that ended the tasks of a run, if all of them are SinkGone.
-
-    For ``except BaseExceptionGroup``: what an ``except*`` raises is a group again before Python
-    3.11.4.
-    """
-    gone, rest = group.split(SinkGone)
-    if gone is None or rest is not None:
-        return None
-    error: BaseException = gone
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    assert isinstance(error, SinkGone)
-    return error
 
 
 class Sink(Protocol):

@@ -119,6 +119,7 @@ def _count(
     import trio
 
     from kvclient.sink import StoreSink
+    from parser.errors import only_of
     from parser.report import Report
 
     how = reading_of(reading)
@@ -134,11 +135,11 @@ def _count(
             trio.run(partial(go, paths, sink, how, report, on_commit, quiet=settings.json))
         except KeyboardInterrupt:
             report.interrupted = True
-        except BaseExceptionGroup as group:  # what an except* raises may be a group again
+        except BaseExceptionGroup as group:  # see ``unwrapped`` why this is no except*
             interrupted, rest = group.split(KeyboardInterrupt)
             report.interrupted = report.interrupted or interrupted is not None
             if rest is not None:
-                raise _only(rest) from None
+                raise only_of(rest, KvError) or rest from None
     return report
 
 
@@ -159,17 +160,6 @@ def _require_keys(how: Reading) -> None:
         "say with --key what the lines are about, for example --key 'content ~ req-<hex> -> "
         f"request_{{}}'; without one nothing would be counted (there is: {', '.join(fields)})"
     )
-
-
-def _only(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    """Return the first KvError when all in a group are, and else the group."""
-    errors, rest = group.split(KvError)
-    if errors is None or rest is not None:
-        return group
-    error: BaseException = errors
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error
 
 
 async def _run(
