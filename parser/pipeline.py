@@ -171,7 +171,7 @@ class Pipeline:
         send, receive = trio.open_memory_channel[Found](_QUEUE)
         try:
             with unwrapped(SinkGone):
-                async with trio.open_nursery() as nursery, receive:
+                async with receive, trio.open_nursery() as nursery:  # closed behind its reader
                     nursery.start_soon(self._consumer.run, receive)
                     async with send:
                         await self._produce(send)
