@@ -13,12 +13,12 @@ general way takes 0.9.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from kvserver import resp
 from kvserver.errors import CommandError
+from kvserver.lookup import plain_values
 from kvserver.runs import NEXT, run_of
-from kvserver.values import SummaryValue
 
 if TYPE_CHECKING:
     from kvserver.session import Session
@@ -34,7 +34,6 @@ _REPLY_BORDERS: Final = [b"\r\n$%d\r\n" % size for size in range(4096)]
 _head_of: Final = _HEADS.__getitem__
 _MANY_BYTES: Final = 1 << 20
 _NO_COUNT: Final = 1 << 30
-_NO_SIZE: Final = 1 << 30
 _GETS: Final = frozenset([b"GET", b"get"])
 _SETS: Final = frozenset([b"SET", b"set"])
 _SHORT_BYTES: Final = 72
@@ -117,7 +116,7 @@ def serve(session: Session, data: bytes, calls: dict[bytes, int]) -> bytes | Non
     ):
         return None
     if width == 5:
-        reply = _get_run(session, keys)
+        reply = _get_run(session, tuple(keys))
     elif _sizes_agree(tokens[5::width], values := tokens[6::width]):
         reply = resp.OK * n if _set_run(session, keys, values, len(data)) else None
     else:
@@ -156,16 +155,16 @@ def serve_alike(
         reply = resp.OK * each
         for session in sessions:
             session.out.append(reply)
-    elif each > 1 or (got := _plain_values(sessions[0], keys)) is None:
+    elif each > 1 or (got := plain_values(sessions[0], keys)) is None:
         return None  # runs of GETs gain nothing by being joined
     else:
         for session, value in zip(sessions, got, strict=True):
             session.out.append(
                 session.null if value is None else b"$%d\r\n%b\r\n" % (len(value), value)
             )
-        missing = 0 if all(got) else got.count(None)
-        keyspace.misses += missing
-        keyspace.hits += len(got) - missing
+        misses = 0 if type(got) is tuple else got.count(None)
+        keyspace.misses += misses
+        keyspace.hits += len(got) - misses
     calls[shape.name] = calls.get(shape.name, 0) + shape.requests
     return shape.name
 
@@ -194,47 +193,28 @@ def _sizes_agree(heads: list[bytes], args: list[bytes]) -> bool:
         return False
 
 
-def _plain_values(session: Session, keys: Sequence[bytes]) -> list[Any] | None:
-    """Return the values, None where there is none; None when one needs a closer look."""
-    keyspace = session.keyspace
-    deadlines = keyspace.deadlines
-    if deadlines and any(map(deadlines.__contains__, keys)):
-        return None
-    values: list[Any] = list(map(keyspace.data.get, keys))
-    if keyspace.merged and SummaryValue in set(map(type, values)):
-        return None
-    if type(keyspace.data) is not dict:  # there is a limit on memory
-        session.engine.memory.note_use(keys)
-    return values
-
-
-def _get_run(session: Session, keys: Sequence[bytes]) -> bytes | None:
+def _get_run(session: Session, keys: tuple[bytes, ...]) -> bytes | None:
     """Answer a run of GETs; None when it is not for here."""
-    keyspace = session.keyspace
-    values = _plain_values(session, keys)
+    values = plain_values(session, keys)
     if values is None:
         return None
-    n = len(values)
-    try:
-        sizes = list(map(len, values))
-    except TypeError:  # a key is missing
-        sizes = [_NO_SIZE]
-    size = sizes[0]
-    if size < 4096 and sizes.count(size) == n:
-        if size * n > _MANY_BYTES:
-            return None  # more than a client should be owed at once
-        keyspace.hits += n
-        return _REPLY_HEADS[size] + _REPLY_BORDERS[size].join(values) + _CRLF
+    found = values if type(values) is tuple else [value for value in values if value is not None]
+    sizes = list(map(len, found))
+    size = sizes[0] if sizes else 0
+    alike = size < 4096 and sizes.count(size) == len(sizes)
+    if (size * len(sizes) if alike else sum(sizes)) > _MANY_BYTES:
+        return None  # more than a client should be owed at once
+    keyspace = session.keyspace
+    keyspace.hits += len(found)
+    if alike and found is values:
+        return _REPLY_HEADS[size] + _REPLY_BORDERS[size].join(found) + _CRLF
+    keyspace.misses += len(values) - len(found)
     null = session.null
-    try:
-        parts = [
-            null if value is None else _REPLY_HEADS[len(value)] + value + _CRLF for value in values
-        ]
-    except IndexError:
-        return None
-    if sum(map(len, parts)) > _MANY_BYTES:
-        return None
-    missing = parts.count(null)
-    keyspace.misses += missing
-    keyspace.hits += n - missing
-    return b"".join(parts)
+    if not alike:
+        return b"".join(
+            [null if value is None else b"$%d\r\n%b\r\n" % (len(value), value) for value in values]
+        )
+    border, null = _REPLY_BORDERS[size], _CRLF + null[:-2]
+    parts = [null if value is None else border + value for value in values]
+    parts.append(_CRLF)
+    return b"".join(parts)[2:]

@@ -10,6 +10,7 @@ from kvserver import resp
 from kvserver.commands.table import CommandTable, wrong_arity
 from kvserver.errors import CommandError
 from kvserver.keyspace import WRONG_TYPE, Keyspace
+from kvserver.lookup import plain_values
 from kvserver.numbers import parse_int
 from kvserver.session import Session
 from parser.summary import to_json
@@ -156,6 +157,12 @@ def _mget_in_slices(session: Session, args: list[bytes]) -> Generator[None, None
 
 def _values(session: Session, keys: list[bytes]) -> list[bytes]:
     keyspace, null = session.keyspace, session.null
+    values = plain_values(session, tuple(keys)) if len(keys) > 1 else None
+    if values is not None:
+        misses = 0 if type(values) is tuple else values.count(None)
+        keyspace.misses += misses
+        keyspace.hits += len(values) - misses
+        return [null if value is None else resp.bulk(value) for value in values]
     found = []
     for key in keys:
         value = keyspace.lookup(key)

@@ -136,12 +136,14 @@ def the_same_is_known_of_memory(one: Engine, other: Engine) -> None:
         assert (data.used_at or {}).keys() == (expected.used_at or {}).keys()
 
 
-@given(st.lists(runs, max_size=4), rooms)
+@given(st.lists(runs, max_size=4), rooms, st.sampled_from([2, 3]))
 def test_the_quick_way_answers_as_the_general_one(
-    chunks: list[list[list[bytes]]], room: int | None
+    chunks: list[list[list[bytes]]], room: int | None, protocol: int
 ) -> None:
     engines = two_engines(room)
     quick, general = engines[0].session(), engines[1].session()
+    quick.use_protocol(protocol)
+    general.use_protocol(protocol)
     for chunk in chunks:
         stream = b"".join(frame(list(command)) for command in chunk)
         if not stream:
@@ -160,6 +162,31 @@ def test_the_quick_way_answers_as_the_general_one(
     again = Engine().keyspace
     again.apply_many(quick.keyspace.effects)
     assert list(again.dump()) == list(quick.keyspace.dump())
+
+
+@given(
+    st.lists(st.sampled_from([b"a", b"bb", b"s", b"t", b"x", b"y"]), min_size=1),
+    st.booleans(),
+    rooms,
+    st.sampled_from([2, 3]),
+)
+def test_mget_answers_what_get_answers_of_each_key(
+    keys: list[bytes], overdue: bool, room: int | None, protocol: int
+) -> None:
+    at_once, one_by_one = two_engines(room)
+    together, alone = at_once.session(), one_by_one.session()
+    for session in (together, alone):
+        session.use_protocol(protocol)
+        session.run([b"SET", b"bb", b"long" * 999])
+        if overdue:
+            session.keyspace.clock = lambda: 5000 + 100_000
+            session.keyspace.tick()
+    reply = together.run([b"MGET", *keys])
+    answers = [alone.run([b"GET", key]) for key in keys]
+    assert reply == b"*%d\r\n" % len(keys) + b"".join(answers)
+    the_same_is_known_of_memory(at_once, one_by_one)
+    one, other = at_once.keyspace, one_by_one.keyspace
+    assert (one.hits, one.misses, one.expired) == (other.hits, other.misses, other.expired)
 
 
 same_length = st.one_of(
