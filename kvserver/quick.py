@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 
 from kvserver import resp
 from kvserver.errors import CommandError
-from kvserver.lookup import plain_values
+from kvserver.lookup import Found, plain_values
 from kvserver.runs import NEXT, run_of
 
 if TYPE_CHECKING:
@@ -198,23 +198,32 @@ def _get_run(session: Session, keys: tuple[bytes, ...]) -> bytes | None:
     values = plain_values(session, keys)
     if values is None:
         return None
-    found = values if type(values) is tuple else [value for value in values if value is not None]
-    sizes = list(map(len, found))
-    size = sizes[0] if sizes else 0
-    alike = size < 4096 and sizes.count(size) == len(sizes)
-    if (size * len(sizes) if alike else sum(sizes)) > _MANY_BYTES:
-        return None  # more than a client should be owed at once
-    keyspace = session.keyspace
-    keyspace.hits += len(found)
-    if alike and found is values:
-        return _REPLY_HEADS[size] + _REPLY_BORDERS[size].join(found) + _CRLF
-    keyspace.misses += len(values) - len(found)
+    if type(values) is tuple:
+        sizes = list(map(len, values))
+        size = sizes[0]
+        if size < 4096 and sizes.count(size) == len(sizes):
+            if size * len(sizes) > _MANY_BYTES:
+                return None  # more than a client should be owed at once
+            session.keyspace.hits += len(sizes)
+            return _REPLY_HEADS[size] + _REPLY_BORDERS[size].join(values) + _CRLF
+    return _mixed_replies(session, values)
+
+
+def _mixed_replies(session: Session, values: Found) -> bytes | None:
+    """Answer GETs whose values have several sizes, or some of which found nothing."""
     null = session.null
-    if not alike:
-        return b"".join(
-            [null if value is None else b"$%d\r\n%b\r\n" % (len(value), value) for value in values]
-        )
-    border, null = _REPLY_BORDERS[size], _CRLF + null[:-2]
-    parts = [null if value is None else border + value for value in values]
-    parts.append(_CRLF)
-    return b"".join(parts)[2:]
+    parts: list[bytes] = []
+    try:
+        for value in values:
+            if value is None:
+                parts.append(null)
+            else:
+                parts += (_REPLY_HEADS[len(value)], value, _CRLF)
+    except IndexError:
+        return None
+    if len(values) > _MANY_BYTES // 4096 and sum(map(len, parts)) > _MANY_BYTES:
+        return None
+    hits = (len(parts) - len(values)) // 2  # three parts where something was found, else one
+    session.keyspace.hits += hits
+    session.keyspace.misses += len(values) - hits
+    return b"".join(parts)
