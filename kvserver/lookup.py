@@ -10,8 +10,9 @@ which the cache holds, it costs the same.
 
 from __future__ import annotations
 
+from itertools import repeat
 from operator import itemgetter
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from kvserver.values import SummaryValue
 
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Found", "plain_values"]
 
+_NEVER: Final = float("inf")
+
 Found: TypeAlias = tuple[bytes, ...] | list[bytes | None]
 """Values in the order of their keys, None where there is none; a tuple has one of each key."""
 
@@ -27,12 +30,12 @@ Found: TypeAlias = tuple[bytes, ...] | list[bytes | None]
 def plain_values(session: Session, keys: tuple[bytes, ...]) -> Found | None:
     """Return the values of two keys or more; None when one of them needs a closer look.
 
-    That is one with a deadline, or one that holds a summary. Counts neither hits nor misses, but
+    That is one past its deadline, or one that holds a summary. Counts neither hits nor misses, but
     notes the use where there is a limit on memory.
     """
     keyspace = session.keyspace
     data, deadlines = keyspace.data, keyspace.deadlines
-    if deadlines and any(map(deadlines.__contains__, keys)):
+    if deadlines and min(map(deadlines.get, keys, repeat(_NEVER))) <= keyspace.now:
         return None
     values: Found
     hash(keys)  # each key keeps its hash

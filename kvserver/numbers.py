@@ -17,6 +17,7 @@ from typing import Final
 INT64_MIN: Final = -(2**63)
 INT64_MAX: Final = 2**63 - 1
 
+_ZERO: Final = ord("0")
 _INTEGER: Final = re.compile(rb"0|-?[1-9][0-9]{0,18}")
 _DECIMAL: Final = re.compile(
     rb"(?P<sign>[+-]?)(?:"
@@ -36,6 +37,8 @@ _MAX_DECIMAL_EXPONENT: Final = 20_000
 
 def parse_int(raw: bytes) -> int | None:
     """Return the signed 64-bit integer that ``raw`` spells in its only canonical form, or None."""
+    if raw.isdigit() and len(raw) < 19:  # most are that; half the price of the pattern
+        return int(raw) if raw[0] != _ZERO or raw == b"0" else None
     if _INTEGER.fullmatch(raw) is None:
         return None
     value = int(raw)

@@ -65,6 +65,11 @@ def set_(session: Session, args: list[bytes]) -> bytes:
     if len(args) < 3:
         session.engine.stats.error_replies += 1
         return wrong_arity("set")
+    if len(args) == 5 and args[3] in _LIFETIMES:  # the usual way to write to a cache
+        keyspace = session.keyspace
+        deadline_ms = absolute_deadline(keyspace, args[4], args[3].upper(), "set")
+        set_with_deadline(keyspace, args[1], args[2], deadline_ms)
+        return resp.OK
     return _set_with_options(session, args)
 
 
@@ -113,6 +118,7 @@ _UNITS: Final = {
     b"EXAT": (1000, True),
     b"PXAT": (1, True),
 }
+_LIFETIMES: Final = frozenset([b"EX", b"ex", b"PX", b"px"])
 
 
 def absolute_deadline(keyspace: Keyspace, raw: bytes, unit: bytes, command: str) -> int:

@@ -110,8 +110,8 @@ rooms = st.one_of(st.none(), st.integers(0, 3000), st.just(1 << 30))
 """Bytes until a limit on memory is reached, if there is one."""
 
 
-def two_engines(room: int | None) -> list[Engine]:
-    """Two of the same content: a string, a summary, a key with a deadline."""
+def two_engines(room: int | None, *, overdue: bool = False) -> list[Engine]:
+    """Two of the same content: a string, a summary, a key with a deadline, passed or not."""
     engines = [Engine(), Engine()]
     for engine in engines:
         engine.keyspace.clock = lambda: 5000
@@ -123,6 +123,9 @@ def two_engines(room: int | None) -> list[Engine]:
             engine.config.maxmemory_policy = "allkeys-lru" if room == 1 << 30 else "noeviction"
             engine.memory.apply()
             engine.config.maxmemory_bytes = engine.memory.used_bytes() + room
+        if overdue:
+            engine.keyspace.clock = lambda: 5000 + 100_000
+            engine.keyspace.tick()
     return engines
 
 
@@ -136,11 +139,11 @@ def the_same_is_known_of_memory(one: Engine, other: Engine) -> None:
         assert (data.used_at or {}).keys() == (expected.used_at or {}).keys()
 
 
-@given(st.lists(runs, max_size=4), rooms, st.sampled_from([2, 3]))
+@given(st.lists(runs, max_size=4), rooms, st.booleans(), st.sampled_from([2, 3]))
 def test_the_quick_way_answers_as_the_general_one(
-    chunks: list[list[list[bytes]]], room: int | None, protocol: int
+    chunks: list[list[list[bytes]]], room: int | None, overdue: bool, protocol: int
 ) -> None:
-    engines = two_engines(room)
+    engines = two_engines(room, overdue=overdue)
     quick, general = engines[0].session(), engines[1].session()
     quick.use_protocol(protocol)
     general.use_protocol(protocol)
@@ -155,10 +158,8 @@ def test_the_quick_way_answers_as_the_general_one(
     the_same_is_known_of_memory(*engines)
     quick.keyspace.check()
     assert list(quick.keyspace.dump()) == list(general.keyspace.dump())
-    assert (quick.keyspace.hits, quick.keyspace.misses) == (
-        general.keyspace.hits,
-        general.keyspace.misses,
-    )
+    one, other = quick.keyspace, general.keyspace
+    assert (one.hits, one.misses, one.expired) == (other.hits, other.misses, other.expired)
     again = Engine().keyspace
     again.apply_many(quick.keyspace.effects)
     assert list(again.dump()) == list(quick.keyspace.dump())
@@ -173,14 +174,11 @@ def test_the_quick_way_answers_as_the_general_one(
 def test_mget_answers_what_get_answers_of_each_key(
     keys: list[bytes], overdue: bool, room: int | None, protocol: int
 ) -> None:
-    at_once, one_by_one = two_engines(room)
+    at_once, one_by_one = two_engines(room, overdue=overdue)
     together, alone = at_once.session(), one_by_one.session()
     for session in (together, alone):
         session.use_protocol(protocol)
         session.run([b"SET", b"bb", b"long" * 999])
-        if overdue:
-            session.keyspace.clock = lambda: 5000 + 100_000
-            session.keyspace.tick()
     reply = together.run([b"MGET", *keys])
     answers = [alone.run([b"GET", key]) for key in keys]
     assert reply == b"*%d\r\n" % len(keys) + b"".join(answers)
@@ -199,11 +197,11 @@ same_length = st.one_of(
 )
 
 
-@given(st.lists(same_length, max_size=4), st.integers(1, 3), rooms)
+@given(st.lists(same_length, max_size=4), st.integers(1, 3), rooms, st.booleans())
 def test_what_many_clients_send_at_once_is_answered_as_if_they_came_one_by_one(
-    turns: list[list[list[bytes]]], each: int, room: int | None
+    turns: list[list[list[bytes]]], each: int, room: int | None, overdue: bool
 ) -> None:
-    engines = two_engines(room)
+    engines = two_engines(room, overdue=overdue)
     for commands in turns:
         together, alone = ([engine.session() for _ in commands] for engine in engines)
         for session in [*together[1::2], *alone[1::2]]:
@@ -225,7 +223,7 @@ def test_what_many_clients_send_at_once_is_answered_as_if_they_came_one_by_one(
     one, other = (engine.keyspace for engine in engines)
     one.check()
     assert list(one.dump()) == list(other.dump())
-    assert (one.hits, one.misses) == (other.hits, other.misses)
+    assert (one.hits, one.misses, one.expired) == (other.hits, other.misses, other.expired)
 
 
 @given(runs.filter(lambda run: len(run) > 1), st.data())
