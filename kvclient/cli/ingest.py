@@ -22,6 +22,7 @@ from parser.spawn import ahead
 if TYPE_CHECKING:
     from kvclient.sink import StoreSink
     from parser.consumer import Found
+    from parser.formats import Format
     from parser.report import Report
     from parser.run import Reading
     from parser.spawn import Started
@@ -148,16 +149,26 @@ def _require_keys(how: Reading) -> None:
 
     All lines would be skipped, and, being counted, skipped for good.
     """
-    if how.keys or not (how.layouts or how.regex):
+    if how.keys:
         return
-    from parser.formats import make_format
+    if how.layouts or how.regex:
+        from parser.formats import make_format
 
-    fmt = make_format("custom", layouts=how.layouts, regex=how.regex)
+        _refuse("", make_format("custom", layouts=how.layouts, regex=how.regex))
+    elif how.formats_file:
+        from parser.formats import load_formats_file
+
+        for name, fmt in load_formats_file(how.formats_file).items():
+            if not fmt.keys and how.format in {"auto", name}:
+                _refuse(f"the format {name} has no keys: give it some, or ", fmt)
+
+
+def _refuse(why: str, fmt: Format) -> None:
     fields = {name: None for layout in fmt.layouts for name in layout.names}
     if fmt.regex is not None:
         fields |= dict.fromkeys(fmt.regex.groupindex)
     raise click.UsageError(
-        "say with --key what the lines are about, for example --key 'content ~ req-<hex> -> "
+        f"{why}say with --key what the lines are about, for example --key 'content ~ req-<hex> -> "
         f"request_{{}}'; without one nothing would be counted (there is: {', '.join(fields)})"
     )
 

@@ -168,7 +168,9 @@ def _values(session: Session, keys: list[bytes]) -> list[bytes]:
         misses = 0 if type(values) is tuple else values.count(None)
         keyspace.misses += misses
         keyspace.hits += len(values) - misses
-        return [null if value is None else resp.bulk(value) for value in values]
+        return [
+            null if value is None else b"$%d\r\n%b\r\n" % (len(value), value) for value in values
+        ]
     found = []
     for key in keys:
         value = keyspace.lookup(key)

@@ -224,7 +224,14 @@ def test_a_layout_without_a_key_is_refused_before_it_skips_every_line_for_good(
     path = tmp_path / "app.log"
     path.write_bytes(b"INFO anna logged in\nINFO ben logged in\n")
     own = ["--layout", "<level> <user> <content>"]
-    for asked in (own, ["--regex", r"(?P<level>\w+) (?P<user>\w+) (?P<content>.*)"]):
+    formats = tmp_path / "formats.toml"
+    formats.write_text('[formats.mine]\nlayout = "<level> <user> <content>"\n')
+    for asked in (
+        own,
+        ["--regex", r"(?P<level>\w+) (?P<user>\w+) (?P<content>.*)"],
+        ["--formats-file", str(formats)],
+        ["--formats-file", str(formats), "--format", "mine"],
+    ):
         done = run_kvcli("--port", str(server.port), "ingest", str(path), *asked)
         assert done.returncode == 2
         assert "--key" in done.stderr
