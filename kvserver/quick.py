@@ -36,6 +36,10 @@ _MANY_BYTES: Final = 1 << 20
 _NO_COUNT: Final = 1 << 30
 _GETS: Final = frozenset([b"GET", b"get"])
 _SETS: Final = frozenset([b"SET", b"set"])
+_OPENINGS: Final = frozenset(
+    [b"*2\r\n$3\r\n%b" % name for name in _GETS] + [b"*3\r\n$3\r\n%b" % name for name in _SETS]
+)
+_OPENING_BYTES: Final = 11
 _SHORT_BYTES: Final = 72
 """A shorter chunk is hardly a run."""
 
@@ -60,6 +64,11 @@ def serve(session: Session, data: bytes, calls: dict[bytes, int]) -> bytes | Non
                 name = shape.name
                 calls[name] = calls.get(name, 0) + shape.requests
                 return name
+        following = data.count(NEXT)
+        if following:
+            opening = data[:_OPENING_BYTES]
+            if opening not in _OPENINGS or data.count(opening) <= following:
+                return None  # several requests, and not all of them GETs or all SETs
     tokens = data.split(_CRLF)
     head = tokens[0]
     count = _COUNTS.get(head, _NO_COUNT)
