@@ -4,13 +4,11 @@ Guarantees:
 
 * What is missing is asked of the ledger of the source, not of a position kept here: a follower that
   was killed, or another one beside it, changes nothing. Nothing is written on this side.
-* A file is held open while it is followed, so what a rename or a deletion takes away from under its
-  name is read to its end first.
-* Every time a file grew, its beginning is compared with what is known of its source. Truncated,
-  overwritten, copied and grown apart: it is then looked at as a new file, by its content.
+* A file that is renamed or deleted is read to its end first (see ``followed``). One that no longer
+  is its source, because it was truncated, overwritten, or copied and grown apart, is looked at as
+  a new file, by its content.
 * A last line without its end waits until it has one; only when nobody writes to the file any more
-  (its name went to another file, or is gone) it is counted as it is. The last event of a format
-  with continuation lines waits ``HOLD_S`` for them.
+  (its name went to another file, or is gone) it is counted as it is.
 * A compressed file is read when it has not changed for ``SETTLED_S``: what it repeats is known by
   its content, what it has beyond that (the follower was away) is counted.
 * Memory is bounded: by the number of files that are there, and by one piece.
@@ -36,13 +34,13 @@ import trio
 
 from parser.consumer import BATCH, Consumer, Found, OnCommit
 from parser.errors import unwrapped
-from parser.fingerprint import BEGIN_BYTES, SourceInfo, mark_offsets, same_beginning
-from parser.pieces import SAMPLE_BYTES as SAMPLE_LINE_BYTES
-from parser.pieces import Piece, cut_pieces
+from parser.fingerprint import SourceInfo
+from parser.followed import FINAL_S, UNTRIED, FollowedFile
+from parser.pieces import Piece
 from parser.pipeline import Pipeline, now_ms
 from parser.plan import Planned, RecipeOf, Task, identify
 from parser.producer import Message, Work, count_piece
-from parser.ranges import MAX_LINE_BYTES, boundary, missing
+from parser.ranges import MAX_LINE_BYTES, missing
 from parser.recipe import Recipe
 from parser.report import Report
 from parser.sink import Sink, SinkGone
@@ -55,10 +53,7 @@ if TYPE_CHECKING:
 __all__ = ["POLL_S", "Follower", "follow"]
 
 POLL_S: Final = 0.2
-HOLD_S: Final = 0.4
 SETTLED_S: Final = 1.0
-FINAL_S: Final = 5.0
-"""A file that lost its name and does not grow for so long gets no more lines."""
 
 READ_BYTES: Final = MAX_LINE_BYTES + (64 << 10)
 """Read at once; what waits beyond is read in the next turn."""
@@ -74,33 +69,6 @@ GRACE_S: Final = 5.0
 
 _SPARE_DESCRIPTORS: Final = 64
 _MAX_PROBLEMS: Final = 1000
-_UNTRIED: Final = (-1, False, False)
-
-
-@dataclass(eq=False, slots=True)
-class _Tail:
-    """A plain file that is followed."""
-
-    file: OpenedFile
-    planned: Planned
-    size: int = 0
-    """When it was last looked at."""
-    grown_s: float = 0.0
-    begin: bytes = b""
-    here: bool = True
-    """It has a name among those that are followed."""
-    lost_s: float | None = None
-    """Since when it has lost the name it had; such a file is about to get no more lines."""
-    held: bool = False
-    """Something at its end waits."""
-    tried: tuple[int, bool, bool] = _UNTRIED
-    """How it was when it was last read; unchanged, there is nothing to try."""
-    detected_bytes: int = 0
-    """How much was there when its format was told."""
-
-    @property
-    def info(self) -> SourceInfo:
-        return self.planned.info
 
 
 @dataclass(slots=True)
@@ -128,7 +96,7 @@ class Follower:
     engine_of: Callable[[Recipe], Engine] = Recipe.engine
 
     def __post_init__(self) -> None:
-        self._tails: dict[tuple[int, int], _Tail] = {}
+        self._tails: dict[tuple[int, int], FollowedFile] = {}
         self._packed: dict[tuple[int, int], _Packed] = {}
         self._asleep: dict[tuple[int, int], int] = {}  # more files than may be open: their sizes
         self._infos: dict[int, SourceInfo] = {}
@@ -286,7 +254,7 @@ class Follower:
             self._share(one)
             inode = one.input.inode or (0, 0)
             if one.input.kind == "plain" and tuple(one.content.inode or ()) == inode:
-                tail = _Tail(files.pop(inode), one, grown_s=now, begin=one.content.begin)
+                tail = FollowedFile(files.pop(inode), one, grown_s=now, begin=one.content.begin)
                 tail.detected_bytes = one.content.size or 0
                 self._tails[inode] = tail
         for file in files.values():
@@ -363,22 +331,21 @@ class Follower:
 
     # ---------------------------------------------------------------------------- known files
 
-    async def _advance(self, inode: tuple[int, int], tail: _Tail, now: float) -> bool:
+    async def _advance(self, inode: tuple[int, int], tail: FollowedFile, now: float) -> bool:
         """Read what a file has beyond what is counted; return whether more is waiting."""
-        size = os.fstat(tail.file.descriptor).st_size
+        size = tail.size_now()
         if size != tail.size:
             tail.grown_s = now
             tail.planned.seen_ms = self.clock_ms()
-        quiet = now - tail.grown_s >= HOLD_S
-        final = tail.lost_s is not None and now - max(tail.lost_s, tail.grown_s) >= FINAL_S
+        quiet, final = tail.is_quiet(now), tail.is_final(now)
         if tail.tried == (size, quiet, final):
             return False
         tail.tried = (size, quiet, final)
-        if size < tail.size or not self._is_still(tail, size):
+        if not tail.is_still(size, self._consumer.describe_again):
             self._drop(inode, tail)
             return True
         tail.size = size
-        self._tell_format_again(tail)
+        tail.detect_again(self.recipe_of)
         for start, end in missing(tail.info.ranges, 0, size):
             stop = min(end, start + READ_BYTES)
             # a gap within the file ends where a line ends; the end of the file need not
@@ -389,7 +356,7 @@ class Follower:
                 return True
             tail.held = counted < end
             if stop < end and counted > start:  # more is waiting behind it
-                tail.tried = _UNTRIED
+                tail.tried = UNTRIED
                 return True
         if final:
             tail.lost_s = None
@@ -397,36 +364,7 @@ class Follower:
                 self._drop(inode, tail)
         return False
 
-    def _is_still(self, tail: _Tail, size: int) -> bool:
-        """Tell whether the file still is its source; learns more of how it begins."""
-        begin = tail.file.read_at(0, BEGIN_BYTES)
-        if not begin or not same_beginning(tail.info.begin, begin):
-            return False
-        if begin[: len(tail.begin)] != tail.begin:
-            return False
-        tail.begin = begin
-        if len(begin) > len(tail.info.begin):
-            tail.info.begin = begin
-            self._consumer.describe_again(tail.info.id)
-        known = tail.info.marks
-        for offset in mark_offsets(size):
-            if offset > tail.size or offset not in known:
-                mark = tail.file.mark_at(offset)
-                if mark is None or known.get(offset, mark) != mark:
-                    return False
-                if offset not in known:
-                    known[offset] = mark
-                    self._consumer.describe_again(tail.info.id)
-        return True
-
-    def _tell_format_again(self, tail: _Tail) -> None:
-        """Look at the format again while a log is young: its first line may not say much."""
-        if tail.detected_bytes < SAMPLE_BYTES and tail.size >= 2 * tail.detected_bytes:
-            tail.detected_bytes = tail.size
-            sample = tail.file.read_at(0, SAMPLE_BYTES)
-            tail.planned.recipe = self.recipe_of(tail.planned.input, sample)
-
-    def _drop(self, inode: tuple[int, int], tail: _Tail) -> None:
+    def _drop(self, inode: tuple[int, int], tail: FollowedFile) -> None:
         """Stop following; a file that has a name is met again as what it is now."""
         tail.file.close()
         del self._tails[inode]
@@ -434,30 +372,20 @@ class Follower:
             self._infos.pop(tail.info.id, None)
 
     async def _read(
-        self, tail: _Tail, start: int, stop: int, size: int, *, quiet: bool, to_the_end: bool
+        self, tail: FollowedFile, start: int, stop: int, size: int, *, quiet: bool, to_the_end: bool
     ) -> int | None:
         """Count ``[start, stop)`` as far as there are whole lines; return how far that is.
 
         None: the file was replaced meanwhile, and nothing was counted.
         """
-        data = tail.file.read_at(start, stop - start)
-        inside = start > 0 and tail.file.read_at(start - 1, 1) != b"\n"
-        rule = None if quiet or to_the_end else tail.planned.recipe.starts_event()
-        pieces = _pieces(data, start, rule, inside=inside, to_the_end=to_the_end)
-        if not pieces and rule is not None and stop < size:  # an event longer than we read at once
-            pieces = _pieces(data, start, None, inside=inside, to_the_end=False)
-        if not pieces and stop < size:  # a line longer than that
-            end = boundary(tail.file.read_at, stop, start, size)
-            if end < size or tail.file.read_at(end - 1, 1) == b"\n":
-                pieces = [Piece(start, end, start, data[:SAMPLE_LINE_BYTES], too_long=True)]
+        pieces = tail.pieces(start, stop, size, quiet=quiet, to_the_end=to_the_end)
         if not pieces:
             return start
         recipe = replace(
-            tail.planned.recipe, expected_bytes=1 << 40 if len(data) > FAST_BYTES else 0
+            tail.planned.recipe, expected_bytes=1 << 40 if stop - start > FAST_BYTES else 0
         )
         messages = await trio.to_thread.run_sync(self._count, tail.info.id, pieces, recipe)
-        begin = tail.file.read_at(0, len(tail.begin))
-        if begin != tail.begin or os.fstat(tail.file.descriptor).st_size < pieces[-1].end:
+        if not tail.holds(pieces[-1].end):
             return None
         task = Task(0, tail.planned, start, stop, (start, stop))
         found = [Found(task, message, payload) for message, payload in messages]
@@ -484,27 +412,7 @@ class Follower:
             info.ranges = known.get(info.id, [])
             self._consumer.describe_again(info.id)
         for tail in self._tails.values():
-            tail.tried = _UNTRIED
-
-
-def _pieces(
-    data: bytes,
-    start: int,
-    rule: Callable[[bytes], bool] | None,
-    *,
-    inside: bool,
-    to_the_end: bool,
-) -> list[Piece]:
-    return list(
-        cut_pieces(
-            [data],
-            start,
-            inside_line=inside,
-            piece_bytes=READ_BYTES + 1 if to_the_end else 1,
-            starts_event=rule,
-            to_the_end=to_the_end,
-        )
-    )
+            tail.tried = UNTRIED
 
 
 def _same(packed: _Packed, status: os.stat_result) -> bool:

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from parser.follow import FINAL_S, HOLD_S, SETTLED_S, Follower
+from parser.follow import SETTLED_S, Follower
+from parser.followed import FINAL_S, HOLD_S
 from parser.formats import format_named
 from parser.recipe import Recipe
 from parser.run import Reading, recipes

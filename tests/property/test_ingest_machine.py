@@ -20,7 +20,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from parser.follow import FINAL_S, Follower
+from parser.follow import Follower
+from parser.followed import FINAL_S
 from parser.formats import format_named
 from parser.recipe import Recipe
 from parser.run import Reading, run
