@@ -9,8 +9,8 @@ Guarantees:
   a new file, by its content.
 * A last line without its end waits until it has one; only when nobody writes to the file any more
   (its name went to another file, or is gone) it is counted as it is.
-* A compressed file is read when it has not changed for ``SETTLED_S``: what it repeats is known by
-  its content, what it has beyond that (the follower was away) is counted.
+* A compressed file is read when it rests (see ``discovery``): what it repeats is known by its
+  content, what it has beyond that (the follower was away) is counted.
 * Memory is bounded: by the number of files that are there, and by one piece.
 
 Where a rotator loses lines (copytruncate, between the copy and the truncation) nothing can help,
@@ -23,8 +23,6 @@ from __future__ import annotations
 
 import os
 import signal
-import stat
-import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
@@ -33,9 +31,10 @@ from typing import TYPE_CHECKING, Any, Final
 import trio
 
 from parser.consumer import BATCH, Consumer, Found, OnCommit
+from parser.discovery import Discovery, Inode, Seen
 from parser.errors import unwrapped
 from parser.fingerprint import SourceInfo
-from parser.followed import FINAL_S, UNTRIED, FollowedFile
+from parser.followed import UNTRIED, FollowedFile
 from parser.pieces import Piece
 from parser.pipeline import Pipeline, now_ms
 from parser.plan import Planned, RecipeOf, Task, identify
@@ -44,8 +43,7 @@ from parser.ranges import MAX_LINE_BYTES, missing
 from parser.recipe import Recipe
 from parser.report import Report
 from parser.sink import Sink, SinkGone
-from parser.source import SAMPLE_BYTES, Input, OpenedFile, Problem, paths_of
-from parser.streams import kind_of
+from parser.source import Problem
 
 if TYPE_CHECKING:
     from parser.extract import Engine
@@ -53,7 +51,6 @@ if TYPE_CHECKING:
 __all__ = ["POLL_S", "Follower", "follow"]
 
 POLL_S: Final = 0.2
-SETTLED_S: Final = 1.0
 
 READ_BYTES: Final = MAX_LINE_BYTES + (64 << 10)
 """Read at once; what waits beyond is read in the next turn."""
@@ -71,16 +68,6 @@ _SPARE_DESCRIPTORS: Final = 64
 _MAX_PROBLEMS: Final = 1000
 
 
-@dataclass(slots=True)
-class _Packed:
-    """A compressed file that was seen."""
-
-    size: int
-    mtime_ns: int
-    since_s: float
-    done: bool = False
-
-
 @dataclass
 class Follower:
     """Follows everything that ``patterns`` name."""
@@ -96,10 +83,9 @@ class Follower:
     engine_of: Callable[[Recipe], Engine] = Recipe.engine
 
     def __post_init__(self) -> None:
-        self._tails: dict[tuple[int, int], FollowedFile] = {}
-        self._packed: dict[tuple[int, int], _Packed] = {}
-        self._asleep: dict[tuple[int, int], int] = {}  # more files than may be open: their sizes
+        self._tails: dict[Inode, FollowedFile] = {}
         self._infos: dict[int, SourceInfo] = {}
+        self._discovery = Discovery(self.patterns, self._tell)
         self._told: set[Problem] = set()
         self._pending = 0
         self._pipeline: Pipeline | None = None
@@ -126,7 +112,7 @@ class Follower:
         Raises SinkGone.
         """
         now = self.clock_s()
-        seen = self._look_around()
+        seen = self._discovery.look_around()
         self._notice_names(seen, now)
         await self._meet(seen, now)
         more = False
@@ -160,35 +146,12 @@ class Follower:
             tail.file.close()
         self._tails.clear()
 
-    def _look_around(self) -> dict[tuple[int, int], tuple[str, os.stat_result]]:
-        """Return the regular files that the patterns name now."""
-        problems: list[Problem] = []
-        seen: dict[tuple[int, int], tuple[str, os.stat_result]] = {}
-        for path in paths_of(self.patterns, problems):
-            try:
-                status = os.stat(path)  # noqa: PTH116 - a path may hold stray bytes
-            except FileNotFoundError:
-                continue  # it may come
-            except OSError as error:
-                problems.append(Problem(path, (error.strerror or str(error)).lower()))
-                continue
-            if stat.S_ISREG(status.st_mode):
-                seen.setdefault((status.st_dev, status.st_ino), (path, status))
-            elif not stat.S_ISDIR(status.st_mode):
-                problems.append(Problem(path, "is not a file"))
-        for problem in problems:
-            if problem.reason != "no file matches":
-                self._tell(problem)
-        return seen
-
     def _tell(self, problem: Problem) -> None:
         if problem not in self._told and len(self._told) < 10_000:
             self._told.add(problem)
             self.report.problems.append(problem)
 
-    def _notice_names(
-        self, seen: dict[tuple[int, int], tuple[str, os.stat_result]], now: float
-    ) -> None:
+    def _notice_names(self, seen: Seen, now: float) -> None:
         """Note which followed files lost their name, or got another one."""
         for inode, tail in self._tails.items():
             tail.here = inode in seen
@@ -198,51 +161,13 @@ class Follower:
             tail.lost_s = tail.lost_s or now  # rotated: writers turn to the new file
             if tail.here:
                 tail.planned.input = replace(tail.planned.input, path=path)
-                tail.info.path = os.path.abspath(path)  # noqa: PTH100 - as above
-        for inode in [inode for inode in self._packed if inode not in seen]:
-            del self._packed[inode]
-        for inode in [inode for inode in self._asleep if inode not in seen]:
-            del self._asleep[inode]
+                tail.info.path = os.path.abspath(path)  # noqa: PTH100 - may hold stray bytes
 
     # -------------------------------------------------------------------------------- new files
 
-    async def _meet(
-        self, seen: dict[tuple[int, int], tuple[str, os.stat_result]], now: float
-    ) -> None:
+    async def _meet(self, seen: Seen, now: float) -> None:
         """Find out what the files are that were not there before."""
-        inputs: list[Input] = []
-        files: dict[tuple[int, int], OpenedFile] = {}
-        for inode, (path, status) in seen.items():
-            if inode in self._tails or not status.st_size:
-                continue  # an empty file is nothing yet
-            if self._asleep.get(inode) == status.st_size:
-                continue
-            packed = self._packed.get(inode)
-            if packed is not None and packed.done and _same(packed, status):
-                continue
-            try:
-                file = OpenedFile(path)
-            except OSError as error:
-                if not isinstance(error, FileNotFoundError):
-                    self._tell(Problem(path, (error.strerror or str(error)).lower()))
-                continue
-            sample = file.read_at(0, SAMPLE_BYTES)
-            kind = kind_of(sample[:8])
-            found = Input(path, kind, file.size, file.inode, status.st_mtime_ns // 1_000_000)
-            unwritten = kind == "plain" and b"\n" not in sample and len(sample) < SAMPLE_BYTES
-            if file.inode != inode or (unwritten and time.time() - status.st_mtime < FINAL_S):
-                file.close()  # replaced between two looks, or its first line is being written
-                continue
-            if kind == "plain":
-                if len(self._tails) + len(files) >= self._max_open and not self._close_idlest():
-                    file.close()
-                    continue
-                files[inode] = file
-            else:
-                file.close()
-                if not self._settled(inode, status, now):
-                    continue
-            inputs.append(found)
+        inputs, files = self._discovery.new_files(seen, self._tails, now, self._has_room)
         if not inputs:
             return
         planned, problems = await identify(inputs, self.sink, self.recipe_of)
@@ -282,16 +207,9 @@ class Follower:
         gaps = missing(one.info.ranges, 0, one.content.size or 0)
         return sum(end - start for start, end in gaps) > BACKLOG_BYTES
 
-    def _settled(self, inode: tuple[int, int], status: os.stat_result, now: float) -> bool:
-        """Tell whether a compressed file has been left alone for a while; then it is its turn."""
-        packed = self._packed.get(inode)
-        if packed is None or not _same(packed, status):
-            self._packed[inode] = _Packed(status.st_size, status.st_mtime_ns, now)
-            return False
-        if now - packed.since_s < SETTLED_S:
-            return False
-        packed.done = True
-        return True
+    def _has_room(self, opened: int) -> bool:
+        """Tell whether one more file may be open; closes another one if it must."""
+        return len(self._tails) + opened < self._max_open or self._close_idlest()
 
     def _close_idlest(self) -> bool:
         """Close the file that has not grown for longest, if one has nothing that waits.
@@ -303,7 +221,7 @@ class Follower:
             return False
         inode, tail = min(idle, key=lambda item: item[1].grown_s)
         self._drop(inode, tail)
-        self._asleep[inode] = tail.size
+        self._discovery.put_to_sleep(inode, tail.size)
         return True
 
     async def _run_pipeline(self, planned: Sequence[Planned]) -> None:
@@ -331,7 +249,7 @@ class Follower:
 
     # ---------------------------------------------------------------------------- known files
 
-    async def _advance(self, inode: tuple[int, int], tail: FollowedFile, now: float) -> bool:
+    async def _advance(self, inode: Inode, tail: FollowedFile, now: float) -> bool:
         """Read what a file has beyond what is counted; return whether more is waiting."""
         size = tail.size_now()
         if size != tail.size:
@@ -364,7 +282,7 @@ class Follower:
                 self._drop(inode, tail)
         return False
 
-    def _drop(self, inode: tuple[int, int], tail: FollowedFile) -> None:
+    def _drop(self, inode: Inode, tail: FollowedFile) -> None:
         """Stop following; a file that has a name is met again as what it is now."""
         tail.file.close()
         del self._tails[inode]
@@ -413,10 +331,6 @@ class Follower:
             self._consumer.describe_again(info.id)
         for tail in self._tails.values():
             tail.tried = UNTRIED
-
-
-def _same(packed: _Packed, status: os.stat_result) -> bool:
-    return (packed.size, packed.mtime_ns) == (status.st_size, status.st_mtime_ns)
 
 
 def _descriptors() -> int:

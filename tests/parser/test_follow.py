@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from parser.follow import SETTLED_S, Follower
+from parser.discovery import SETTLED_S
+from parser.follow import Follower
 from parser.followed import FINAL_S, HOLD_S
 from parser.formats import format_named
 from parser.recipe import Recipe

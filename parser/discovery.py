@@ -1,0 +1,148 @@
+"""Which files the patterns of a follower name at the moment, and which of them are to be read now.
+
+Guarantees:
+
+* Only regular files are given out, each once for all of its names. What stands in the way of one is
+  told, and never stops the others.
+* A plain file is given out open, and is the one that was seen: what replaced it between two looks
+  is met at the next one. An empty file is nothing yet, and neither is one whose first line is being
+  written.
+* A compressed file is given out when it has not changed for ``SETTLED_S``; then not again until it
+  changes.
+* A file that was put to sleep, since more are there than may be open, is given out when it grows.
+* Memory is bounded by the number of files that are there.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import time
+from collections.abc import Callable, Container, Sequence
+from dataclasses import dataclass
+from typing import Final, TypeAlias
+
+from parser.followed import FINAL_S
+from parser.source import SAMPLE_BYTES, Input, OpenedFile, Problem, paths_of
+from parser.streams import kind_of
+
+__all__ = ["SETTLED_S", "Discovery", "Inode", "Seen"]
+
+SETTLED_S: Final = 1.0
+
+Inode: TypeAlias = tuple[int, int]
+"""What a file is known by while it is there: its device and its inode."""
+
+Seen: TypeAlias = dict[Inode, tuple[str, os.stat_result]]
+"""The files of one look, each with a name it has."""
+
+
+@dataclass(slots=True)
+class _Packed:
+    """A compressed file that was seen."""
+
+    size: int
+    mtime_ns: int
+    since_s: float
+    done: bool = False
+
+
+class Discovery:
+    """Looks at what the patterns name, again and again."""
+
+    def __init__(self, patterns: Sequence[str], tell: Callable[[Problem], None]) -> None:
+        """``tell`` takes problems, the same one at every look."""
+        self._patterns = patterns
+        self._tell = tell
+        self._packed: dict[Inode, _Packed] = {}
+        self._asleep: dict[Inode, int] = {}  # more files than may be open: their sizes
+
+    def look_around(self) -> Seen:
+        """Return the regular files that the patterns name now."""
+        problems: list[Problem] = []
+        seen: Seen = {}
+        for path in paths_of(self._patterns, problems):
+            try:
+                status = os.stat(path)  # noqa: PTH116 - a path may hold stray bytes
+            except FileNotFoundError:
+                continue  # it may come
+            except OSError as error:
+                problems.append(Problem(path, (error.strerror or str(error)).lower()))
+                continue
+            if stat.S_ISREG(status.st_mode):
+                seen.setdefault((status.st_dev, status.st_ino), (path, status))
+            elif not stat.S_ISDIR(status.st_mode):
+                problems.append(Problem(path, "is not a file"))
+        for problem in problems:
+            if problem.reason != "no file matches":
+                self._tell(problem)
+        for inode in [inode for inode in self._packed if inode not in seen]:
+            del self._packed[inode]
+        for inode in [inode for inode in self._asleep if inode not in seen]:
+            del self._asleep[inode]
+        return seen
+
+    def new_files(
+        self,
+        seen: Seen,
+        known: Container[Inode],
+        now: float,
+        has_room: Callable[[int], bool],
+    ) -> tuple[list[Input], dict[Inode, OpenedFile]]:
+        """Return the files to read that are not known yet, and those of them that are open.
+
+        ``has_room`` is asked whether one more may be, with the number of those opened so far.
+        """
+        inputs: list[Input] = []
+        files: dict[Inode, OpenedFile] = {}
+        for inode, (path, status) in seen.items():
+            if inode in known or not status.st_size:
+                continue  # an empty file is nothing yet
+            if self._asleep.get(inode) == status.st_size:
+                continue
+            packed = self._packed.get(inode)
+            if packed is not None and packed.done and _same(packed, status):
+                continue
+            try:
+                file = OpenedFile(path)
+            except OSError as error:
+                if not isinstance(error, FileNotFoundError):
+                    self._tell(Problem(path, (error.strerror or str(error)).lower()))
+                continue
+            sample = file.read_at(0, SAMPLE_BYTES)
+            kind = kind_of(sample[:8])
+            found = Input(path, kind, file.size, file.inode, status.st_mtime_ns // 1_000_000)
+            unwritten = kind == "plain" and b"\n" not in sample and len(sample) < SAMPLE_BYTES
+            if file.inode != inode or (unwritten and time.time() - status.st_mtime < FINAL_S):
+                file.close()  # replaced between two looks, or its first line is being written
+                continue
+            if kind == "plain":
+                if not has_room(len(files)):
+                    file.close()
+                    continue
+                files[inode] = file
+            else:
+                file.close()
+                if not self._settled(inode, status, now):
+                    continue
+            inputs.append(found)
+        return inputs, files
+
+    def put_to_sleep(self, inode: Inode, size: int) -> None:
+        """Pass a file over as long as it has this size."""
+        self._asleep[inode] = size
+
+    def _settled(self, inode: Inode, status: os.stat_result, now: float) -> bool:
+        """Tell whether a compressed file has been left alone for a while; then it is its turn."""
+        packed = self._packed.get(inode)
+        if packed is None or not _same(packed, status):
+            self._packed[inode] = _Packed(status.st_size, status.st_mtime_ns, now)
+            return False
+        if now - packed.since_s < SETTLED_S:
+            return False
+        packed.done = True
+        return True
+
+
+def _same(packed: _Packed, status: os.stat_result) -> bool:
+    return (packed.size, packed.mtime_ns) == (status.st_size, status.st_mtime_ns)
