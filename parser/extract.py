@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, tzinfo
 from typing import Final, NamedTuple, Protocol
 
-from parser.formats import Format
+from parser.format import Format
 from parser.summary import Position
 
 __all__ = [

@@ -26,7 +26,7 @@ from parser.extract import (
     RangeSummary,
     Rejected,
 )
-from parser.formats import Format
+from parser.format import Format
 from parser.layout import MAX_KEY_VALUE, TYPES, Field, KeyRule, Layout, Literal, Mark
 from parser.patterns import mask, pattern_id
 from parser.summary import Position, Summary, pack

@@ -15,7 +15,7 @@ from parser.errors import ParserError
 
 if TYPE_CHECKING:
     from parser.extract import Engine
-    from parser.formats import Format
+    from parser.format import Format
 
 __all__ = ["Recipe", "message_of_format", "read_format"]
 
@@ -120,7 +120,7 @@ def message_of_format(fmt: Format) -> dict[str, Any]:
 
 def read_format(message: dict[str, Any]) -> Format:
     """Return what ``message_of_format`` gave."""
-    from parser.formats import make_format
+    from parser.format import make_format
 
     regex = message["regex"]
     if isinstance(regex, bytes):

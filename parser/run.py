@@ -20,7 +20,8 @@ import trio
 
 from parser.consumer import OnCommit
 from parser.errors import unwrapped
-from parser.formats import Format, detect, format_named, load_formats_file, make_format
+from parser.format import Format, make_format
+from parser.formats import format_named
 from parser.pipeline import RANGE_BYTES, Pipeline, now_ms
 from parser.plan import Planned, RecipeOf, identify
 from parser.recipe import Recipe
@@ -78,7 +79,11 @@ def recipes(
 
     Raises FormatError or LayoutError when the options say what cannot be.
     """
-    more = load_formats_file(reading.formats_file) if reading.formats_file else {}
+    more: dict[str, Format] = {}
+    if reading.formats_file:
+        from parser.formatsfile import load_formats_file
+
+        more = load_formats_file(reading.formats_file)
     fixed: Format | None = None
     if reading.layouts or reading.regex:
         fixed = make_format(
@@ -93,6 +98,8 @@ def recipes(
 
     def recipe_of(found: Input, sample: bytes) -> Recipe:
         if fixed is None:
+            from parser.detection import detect
+
             detection = detect(sample.split(b"\n")[:200], more)
             fmt, reason = detection.format, detection.reason
         else:

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from kvclient.snapshot import read_snapshot
-from parser.formats import load_formats_file
+from parser.formatsfile import load_formats_file
 from tests.support import ROOT, ServerProcess, run
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")

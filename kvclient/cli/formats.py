@@ -9,7 +9,7 @@ import click
 from kvclient.cli._common import Settings, echo_json, fail, pass_settings, shown
 
 if TYPE_CHECKING:
-    from parser.formats import Format
+    from parser.format import Format
 
 __all__ = ["formats"]
 
@@ -25,10 +25,12 @@ __all__ = ["formats"]
 @pass_settings
 def formats(settings: Settings, names: tuple[str, ...], formats_file: str | None) -> None:
     """List the formats that --format knows: layout, keys, an example of each."""
-    from parser.formats import BUILTIN, load_formats_file
+    from parser.formats import BUILTIN
 
     known: dict[str, Format] = dict(BUILTIN)
     if formats_file is not None:
+        from parser.formatsfile import load_formats_file
+
         known.update(load_formats_file(formats_file))
     unknown = [name for name in names if name not in known]
     if unknown:

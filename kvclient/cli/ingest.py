@@ -22,7 +22,7 @@ from parser.spawn import ahead
 if TYPE_CHECKING:
     from kvclient.sink import StoreSink
     from parser.consumer import Found
-    from parser.formats import Format
+    from parser.format import Format
     from parser.report import Report
     from parser.run import Reading
     from parser.spawn import Started
@@ -152,11 +152,11 @@ def _require_keys(how: Reading) -> None:
     if how.keys:
         return
     if how.layouts or how.regex:
-        from parser.formats import make_format
+        from parser.format import make_format
 
         _refuse("", make_format("custom", layouts=how.layouts, regex=how.regex))
     elif how.formats_file:
-        from parser.formats import load_formats_file
+        from parser.formatsfile import load_formats_file
 
         for name, fmt in load_formats_file(how.formats_file).items():
             if not fmt.keys and how.format in {"auto", name}:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Final
 
-from parser.formats import Format
+from parser.format import Format
 from parser.kernel.errors import UnsupportedFormatError
 from parser.kernel.layoutgen import finished, identifier, layout_function
 from parser.kernel.maps import Maps

@@ -21,7 +21,7 @@ from parser.extract import (
     RangeSummary,
     Rejected,
 )
-from parser.formats import Format
+from parser.format import Format
 from parser.kernel import memory as at
 from parser.kernel.codegen import generate
 from parser.kernel.loader import jit_wanted, load

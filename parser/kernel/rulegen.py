@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from parser.formats import Format
+from parser.format import Format
 from parser.kernel.errors import UnsupportedFormatError
 from parser.kernel.layoutgen import identifier
 from parser.kernel.maps import CLASSES, DIGITS, Maps

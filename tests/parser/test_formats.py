@@ -6,8 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from parser.detection import detect
 from parser.errors import FormatError, LayoutError
-from parser.formats import BUILTIN, detect, format_named, load_formats_file, make_format
+from parser.format import make_format
+from parser.formats import BUILTIN, format_named
+from parser.formatsfile import load_formats_file
 from parser.interpreter import Interpreter
 from parser.summary import format_time_ms, parse_time_ms
 from tests.support import real_log

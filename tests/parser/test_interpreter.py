@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from parser.extract import MAX_LINE_BYTES, RangeSummary
-from parser.formats import BUILTIN, Format, make_format
+from parser.format import Format, make_format
+from parser.formats import BUILTIN
 from parser.interpreter import Interpreter
 from parser.patterns import mask, pattern_id
 from parser.summary import Summary, merge, unpack

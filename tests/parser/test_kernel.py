@@ -19,7 +19,8 @@ from hypothesis import strategies as st
 
 from parser import extract
 from parser.extract import RangeSummary, engine_for
-from parser.formats import BUILTIN, Format, make_format
+from parser.format import Format, make_format
+from parser.formats import BUILTIN
 from parser.interpreter import Interpreter
 from parser.kernel import image
 from parser.kernel.codegen import generate

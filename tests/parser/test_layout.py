@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from parser.errors import LayoutError
-from parser.formats import make_format
+from parser.format import make_format
 from parser.interpreter import Interpreter
 from parser.layout import parse_key_rule, parse_layout
 
