@@ -1,8 +1,8 @@
 """Writes the function that matches one layout.
 
 It returns 0 where the line does not fit, and otherwise 1 with the places of the needed fields and
-the time in the header. The rules are those of parser/interpreter.layout_expression, which has one
-way to match; so there is never a step back.
+the time in the header. The rules are those of parser/readers.layout_expression, which has one way
+to match; so there is never a step back.
 """
 
 from __future__ import annotations
