@@ -35,15 +35,16 @@ from parser.discovery import Discovery, Inode, Seen
 from parser.errors import unwrapped
 from parser.fingerprint import SourceInfo
 from parser.followed import UNTRIED, FollowedFile
+from parser.messages import Message, count_piece
 from parser.pieces import Piece
 from parser.pipeline import Pipeline, now_ms
 from parser.plan import Planned, RecipeOf, Task, identify
-from parser.producer import Message, Work, count_piece
 from parser.ranges import MAX_LINE_BYTES, missing
 from parser.recipe import Recipe
 from parser.report import Report
 from parser.sink import Sink, SinkGone
 from parser.source import Problem
+from parser.work import Work
 
 if TYPE_CHECKING:
     from parser.extract import Engine

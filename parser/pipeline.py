@@ -26,19 +26,20 @@ import trio
 from parser import frames, spawn
 from parser.consumer import Consumer, Found, OnCommit
 from parser.errors import unwrapped
+from parser.messages import Message
 from parser.plan import Planned, Task, tasks_of
-from parser.producer import Message, Work
 from parser.ranges import covered
 from parser.report import Report
 from parser.sink import Sink, SinkGone
 from parser.source import Problem
 from parser.spawn import SMALL_BYTES, Started, processors
+from parser.work import Work
 
 __all__ = ["RANGE_BYTES", "Pipeline", "now_ms", "processors"]
 
 RANGE_BYTES: Final = 8 << 20
 """Nominal size of a range, at most: a larger one holds fewer deltas a line. What the store takes at
-once is bounded by ``producer.PIECE_KEYS``; see ``benchmarks/results/ingest.md``."""
+once is bounded by ``work.PIECE_KEYS``; see ``benchmarks/results/ingest.md``."""
 
 _LEAST_RANGE_BYTES: Final = 1 << 20
 _RANGES_A_WORKER: Final = 8

@@ -20,8 +20,8 @@ import trio
 import zstandard
 
 import parser.extract
-import parser.producer
 import parser.spawn
+import parser.work
 from parser.consumer import Found
 from parser.extract import Engine, RangeSummary
 from parser.formats import format_named
@@ -276,7 +276,7 @@ class Poisoned:
 async def test_a_line_the_parser_fails_on_costs_only_itself(
     log: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(parser.producer.Work, "_engine", lambda self, m: _poisoned(Recipe.read(m)))
+    monkeypatch.setattr(parser.work.Work, "_engine", lambda self, m: _poisoned(Recipe.read(m)))
     lines = log.read_bytes()[:60_000].split(b"\n")
     bad = [10, 11, 200, len(lines) - 1]
     for at in bad:
