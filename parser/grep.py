@@ -24,7 +24,8 @@ import msgpack
 
 from parser.chunks import chunks_of, is_stream, stretch_of
 from parser.errors import SourceError
-from parser.search import Matcher, Tally, compile_pattern, count, select
+from parser.matcher import Matcher, compile_pattern
+from parser.search import Tally, count, select
 from parser.source import Input, inspect
 from parser.streams import BrokenStream
 

@@ -10,7 +10,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from parser.errors import PatternError
-from parser.search import Tally, blocks_of_lines, compile_pattern, count, select, within_lines
+from parser.matcher import compile_pattern
+from parser.rewriting import within_lines
+from parser.search import Tally, blocks_of_lines, count, select
 
 ATOMS = st.sampled_from(
     [

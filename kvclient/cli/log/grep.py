@@ -46,7 +46,8 @@ def grep(
     """
     from parser.errors import PatternError
     from parser.grep import Search, search_files
-    from parser.search import Tally, compile_pattern
+    from parser.matcher import compile_pattern
+    from parser.search import Tally
 
     files, pattern = _files_and_pattern(arguments)
     try:
