@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
+from parser.errors import reason_of
 from parser.fingerprint import SourceInfo, find, info_of
 from parser.ranges import MAX_LINE_BYTES
 from parser.source import Input, OpenedFile, Problem, file_blocks, inspect, look_at
@@ -77,7 +78,7 @@ def lines_at(info: SourceInfo, offsets: list[int]) -> list[Place]:
                 continue
             return _read(found, offsets)
         except OSError as error:
-            gone = gone or f"{path}: {(error.strerror or str(error)).lower()}"
+            gone = gone or f"{path}: {reason_of(error)}"
         except _TooShort:
             gone = gone or f"{path} was truncated: it ends before the line"
     raise LineGone(gone)

@@ -36,8 +36,9 @@ def detect(lines: Sequence[bytes], more: Mapping[str, Format] | None = None) -> 
     if not sample:
         return Detection(BUILTIN["plain"], "plain: there is no line to look at")
     scores: list[tuple[int, int, Format]] = []
-    for entry in {**(more or {}), **BUILTIN}.values():
-        if entry.name == "plain":
+    own = dict(more or {})
+    for entry in [*own.values(), *(BUILTIN[name] for name in BUILTIN if name not in own)]:
+        if entry is BUILTIN["plain"]:
             continue
         reader = _READERS.get(id(entry)) or Interpreter(entry)
         if BUILTIN.get(entry.name) is entry:

@@ -22,6 +22,7 @@ from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
+from parser.errors import reason_of
 from parser.followed import FINAL_S
 from parser.source import SAMPLE_BYTES, Input, OpenedFile, Problem, paths_of
 from parser.streams import kind_of
@@ -67,7 +68,7 @@ class Discovery:
             except FileNotFoundError:
                 continue  # it may come
             except OSError as error:
-                problems.append(Problem(path, (error.strerror or str(error)).lower()))
+                problems.append(Problem(path, reason_of(error)))
                 continue
             if stat.S_ISREG(status.st_mode):
                 seen.setdefault((status.st_dev, status.st_ino), (path, status))
@@ -103,13 +104,16 @@ class Discovery:
             packed = self._packed.get(inode)
             if packed is not None and packed.done and _same(packed, status):
                 continue
+            file: OpenedFile | None = None
             try:
                 file = OpenedFile(path)
+                sample = file.read_at(0, SAMPLE_BYTES)
             except OSError as error:
+                if file is not None:
+                    file.close()
                 if not isinstance(error, FileNotFoundError):
-                    self._tell(Problem(path, (error.strerror or str(error)).lower()))
+                    self._tell(Problem(path, reason_of(error)))
                 continue
-            sample = file.read_at(0, SAMPLE_BYTES)
             kind = kind_of(sample[:8])
             found = Input(path, kind, file.size, file.inode, status.st_mtime_ns // 1_000_000)
             unwritten = kind == "plain" and b"\n" not in sample and len(sample) < SAMPLE_BYTES

@@ -17,7 +17,9 @@ __all__ = [
     "PatternError",
     "SourceError",
     "TimeFormatError",
+    "UnreadableError",
     "only_of",
+    "reason_of",
     "unwrapped",
 ]
 
@@ -42,12 +44,21 @@ class SourceError(ParserError):
     """A source that cannot be read."""
 
 
+class UnreadableError(SourceError, OSError):
+    """A file that was opened, and then could not be read: a broken disk, a share that went away."""
+
+
 class PatternError(ParserError, ValueError):
     """A pattern to search for that is not a regular expression."""
 
 
 class FilterError(ParserError, ValueError):
     """A filter that cannot be understood: a time, a level, a ``field=value``."""
+
+
+def reason_of(error: OSError) -> str:
+    """Say what the system said, as a part of a sentence."""
+    return (error.strerror or str(error)).lower()
 
 
 _Error = TypeVar("_Error", bound=BaseException)

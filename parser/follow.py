@@ -32,7 +32,7 @@ import trio
 
 from parser.consumer import BATCH, Consumer, Found, OnCommit
 from parser.discovery import Discovery, Inode, Seen
-from parser.errors import unwrapped
+from parser.errors import UnreadableError, reason_of, unwrapped
 from parser.fingerprint import SourceInfo
 from parser.followed import UNTRIED, FollowedFile
 from parser.messages import Message, count_piece
@@ -121,7 +121,11 @@ class Follower:
         for inode, tail in list(self._tails.items()):
             if self._stopping:
                 return False
-            more |= await self._advance(inode, tail, now)
+            try:
+                more |= await self._advance(inode, tail, now)
+            except UnreadableError as error:  # the others go on; it is met again
+                self._tell(Problem(tail.planned.input.path, reason_of(error)))
+                self._drop(inode, tail)
         if self.sink.retries != self._retries:
             # the sink was away: it may have come back without what it had not on disk yet
             self._retries, self._stale = self.sink.retries, True
@@ -252,7 +256,7 @@ class Follower:
 
     async def _advance(self, inode: Inode, tail: FollowedFile, now: float) -> bool:
         """Read what a file has beyond what is counted; return whether more is waiting."""
-        size = tail.size_now()
+        size = tail.file.size_now()
         if size != tail.size:
             tail.grown_s = now
             tail.planned.seen_ms = self.clock_ms()

@@ -9,12 +9,11 @@ Guarantees:
 * A last line without its end is not given out, unless it will never have one. The last event of a
   format with continuation lines waits ``HOLD_S`` for them.
 
-No clock and no sink: the moment is passed in.
+No clock and no sink: the moment is passed in. What cannot be read raises UnreadableError.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
@@ -61,10 +60,6 @@ class FollowedFile:
         """Its source."""
         return self.planned.info
 
-    def size_now(self) -> int:
-        """Ask how large it is."""
-        return os.fstat(self.file.descriptor).st_size
-
     def is_quiet(self, now: float) -> bool:
         """Tell whether its last event has waited long enough for continuation lines."""
         return now - self.grown_s >= HOLD_S
@@ -102,7 +97,7 @@ class FollowedFile:
 
     def holds(self, end: int) -> bool:
         """Tell whether it begins as it did and reaches to ``end``: what was read is its own."""
-        return self.file.read_at(0, len(self.begin)) == self.begin and self.size_now() >= end
+        return self.file.read_at(0, len(self.begin)) == self.begin and self.file.size_now() >= end
 
     def detect_again(self, recipe_of: RecipeOf) -> None:
         """Look at the format again while a log is young: its first line may not say much."""

@@ -37,20 +37,23 @@ def load_formats_file(path: str | Path) -> dict[str, Format]:
     formats = tables.get("formats")
     if not isinstance(formats, dict) or set(tables) != {"formats"}:
         raise FormatError(f"{path}: expected tables [formats.NAME] and nothing else")
-    return {name: _from_table(name, table, path) for name, table in formats.items()}
+    try:
+        return {name: _from_table(name, table) for name, table in formats.items()}
+    except (LayoutError, FormatError) as error:
+        raise FormatError(f"{path}: {error}") from error
 
 
-def _from_table(name: str, table: Any, path: str | Path) -> Format:
+def _from_table(name: str, table: Any) -> Format:
     if not isinstance(table, dict):
-        raise FormatError(f"{path}: [formats.{name}] must be a table")
+        raise FormatError(f"[formats.{name}] must be a table")
     unknown = set(table) - _OPTIONS
     if unknown:
-        raise FormatError(f"{path}: [formats.{name}] has an unknown entry {min(unknown)!r}")
+        raise FormatError(f"[formats.{name}] has an unknown entry {min(unknown)!r}")
 
     def text(entry: str, default: str = "") -> str:
         value = table.get(entry, default)
         if not isinstance(value, str):
-            raise FormatError(f"{path}: [formats.{name}] {entry} must be text")
+            raise FormatError(f"[formats.{name}] {entry} must be text")
         return value
 
     def texts(*entries: str) -> list[str]:
@@ -59,23 +62,20 @@ def _from_table(name: str, table: Any, path: str | Path) -> Format:
             value = table.get(entry, [])
             value = [value] if isinstance(value, str) else value
             if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
-                raise FormatError(f"{path}: [formats.{name}] {entry} must be a list of texts")
+                raise FormatError(f"[formats.{name}] {entry} must be a list of texts")
             found += value
         return found
 
-    try:
-        return make_format(
-            name,
-            layouts=texts("layout", "layouts"),
-            regex=text("regex"),
-            kind=text("kind"),
-            time_format=text("time"),
-            keys=texts("key", "keys"),
-            tags=texts("tags"),
-            numbers=texts("numbers"),
-            level=text("level", "level"),
-            title=text("title"),
-            example=text("example"),
-        )
-    except (LayoutError, FormatError) as error:
-        raise FormatError(f"{path}: {error}") from error
+    return make_format(
+        name,
+        layouts=texts("layout", "layouts"),
+        regex=text("regex"),
+        kind=text("kind"),
+        time_format=text("time"),
+        keys=texts("key", "keys"),
+        tags=texts("tags"),
+        numbers=texts("numbers"),
+        level=text("level", "level"),
+        title=text("title"),
+        example=text("example"),
+    )

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from parser.errors import reason_of
 from parser.fingerprint import Index, SourceInfo, find, source_id
 from parser.ranges import Range, add, cuts, missing
 from parser.recipe import Recipe
@@ -129,7 +130,7 @@ async def identify(
         try:
             content = look_at(found) if stdin is None or found.kind != "stdin" else stdin()
         except OSError as error:
-            problems.append(Problem(found.path, (error.strerror or str(error)).lower()))
+            problems.append(Problem(found.path, reason_of(error)))
             continue
         one = _planned(found, content, recipe_of, problems)
         if one is not None:

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self
 
+from parser.errors import UnreadableError, reason_of
 from parser.fingerprint import BEGIN_BYTES, MARK_BYTES, Marker, mark_hash, mark_offsets
 from parser.streams import BLOCK_BYTES, BrokenStream, decompress, kind_of
 
@@ -109,7 +110,7 @@ def paths_of(arguments: Sequence[str], problems: list[Problem]) -> Iterator[str]
 
 def _files_below(directory: str, problems: list[Problem]) -> Iterator[str]:
     def report(error: OSError) -> None:
-        problems.append(Problem(str(error.filename), _why(error)))
+        problems.append(Problem(str(error.filename), reason_of(error)))
 
     for folder, folders, names in os.walk(directory, onerror=report):
         folders.sort()
@@ -131,7 +132,7 @@ def inspect(path: str) -> Input | Problem:
         finally:
             os.close(descriptor)
     except OSError as error:
-        return Problem(path, _why(error))
+        return Problem(path, reason_of(error))
     return Input(
         path,
         kind_of(begin),
@@ -153,10 +154,6 @@ def _kind_of_file(mode: int) -> str:
     return "special file"
 
 
-def _why(error: OSError) -> str:
-    return (error.strerror or str(error)).lower()
-
-
 class OpenedFile:
     """A plain file held open for positioned reads.
 
@@ -174,19 +171,32 @@ class OpenedFile:
         self.inode = (status.st_dev, status.st_ino)
 
     def read_at(self, offset: int, size: int) -> bytes:
-        """Read ``size`` bytes from ``offset``; fewer only at the end of the file."""
-        data = os.pread(self.descriptor, size, offset)
+        """Read ``size`` bytes from ``offset``; fewer only at the end. Raises UnreadableError."""
+        data = self._read_once(size, offset)
         if len(data) == size or not data:
             return data
         parts = [data]
         got = len(data)
         while got < size:  # a read may be short without being at the end
-            data = os.pread(self.descriptor, size - got, offset + got)
+            data = self._read_once(size - got, offset + got)
             if not data:
                 break
             parts.append(data)
             got += len(data)
         return b"".join(parts)
+
+    def _read_once(self, size: int, offset: int) -> bytes:
+        try:
+            return os.pread(self.descriptor, size, offset)
+        except OSError as error:
+            raise UnreadableError(error.errno, error.strerror) from error
+
+    def size_now(self) -> int:
+        """Ask how large it is. Raises UnreadableError."""
+        try:
+            return os.fstat(self.descriptor).st_size
+        except OSError as error:
+            raise UnreadableError(error.errno, error.strerror) from error
 
     def read_into(self, offset: int, view: memoryview) -> int:
         """Fill ``view`` from ``offset``; return how much of it, less only at the end."""

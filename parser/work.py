@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgpack
 
-from parser.errors import ParserError
+from parser.errors import ParserError, reason_of
 from parser.messages import Message, count_piece
 from parser.pieces import Piece, cut_pieces, whole_pieces
 from parser.ranges import MAX_LINE_BYTES, boundary
@@ -70,7 +70,7 @@ class Work:
             else:
                 yield from self._read_stream(task, recipe, engine, prefix, done)
         except OSError as error:
-            done["problem"] = (error.strerror or str(error)).lower()
+            done["problem"] = reason_of(error)
         except (BrokenStream, ParserError) as error:
             done["problem"] = str(error)
         except Changed as error:

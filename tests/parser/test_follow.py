@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import os
 import shutil
@@ -16,7 +17,7 @@ from parser.formats import format_named
 from parser.recipe import Recipe
 from parser.run import Reading, recipes
 from parser.sink import MemorySink
-from parser.source import Input
+from parser.source import Input, Problem
 
 pytestmark = pytest.mark.trio
 
@@ -356,4 +357,33 @@ async def test_more_files_than_may_be_open_are_followed_all_the_same(tmp_path: P
     for _ in range(4):
         await at.look()
     assert [at.count(n + 1) for n in range(8)] == [9] * 8
+    at.follower.close()
+
+
+async def test_a_file_that_cannot_be_read_for_a_while_stops_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    good, bad = tmp_path / "good.log", tmp_path / "bad.log"
+    good.write_bytes(lines(0, 5, block=1))
+    bad.write_bytes(lines(0, 5, block=2))
+    at = Following(good, bad)
+    await at.look()
+    with monkeypatch.context() as patched:
+        inode, pread = bad.stat().st_ino, os.pread
+
+        def broken(descriptor: int, size: int, offset: int) -> bytes:
+            if os.fstat(descriptor).st_ino == inode:
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
+            return pread(descriptor, size, offset)
+
+        patched.setattr(os, "pread", broken)
+        for path, block in ((good, 1), (bad, 2)):
+            with path.open("ab") as file:
+                file.write(lines(5, 9, block))
+        await at.look()
+        assert (at.count(1), at.count(2)) == (9, 5)
+        assert at.follower.report.problems == [Problem(str(bad), "input/output error")]
+    await at.look()
+    assert (at.count(1), at.count(2)) == (9, 9)
+    assert at.follower.report.matched == 18
     at.follower.close()

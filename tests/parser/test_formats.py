@@ -194,8 +194,20 @@ def test_formats_of_ones_own_come_from_a_file(tmp_path: Path) -> None:
 def test_a_mistake_in_the_file_is_named(tmp_path: Path, text: str, complaint: str) -> None:
     path = tmp_path / "formats.toml"
     path.write_text(text)
-    with pytest.raises(FormatError, match=complaint):
+    with pytest.raises(FormatError, match=complaint) as refused:
         load_formats_file(path)
+    assert str(refused.value).count(str(path)) == 1
+
+
+def test_a_format_of_ones_own_stands_for_a_known_one_of_its_name(tmp_path: Path) -> None:
+    path = tmp_path / "formats.toml"
+    path.write_text(
+        "[formats.hdfs]\nlayout = '<level> at <host>: <content>'\nkey = 'host -> {}'\n"
+        "[formats.plain]\nlayout = '<host>|<content>'\nkey = 'host -> {}'\n"
+    )
+    formats = load_formats_file(path)
+    assert detect([b"INFO at h1: hello"], formats).format is formats["hdfs"]
+    assert detect([b"h1|hello"], formats).format is formats["plain"]
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
