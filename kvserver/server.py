@@ -24,8 +24,9 @@ import trio
 
 from kvserver.engine import Engine
 from kvserver.errors import CommandError, JournalFailedError, KvserverError
+from kvserver.journal.directory import open_directory
 from kvserver.journal.manager import CompactionManager
-from kvserver.journal.recovery import Recovery, open_directory, recovery_mode
+from kvserver.journal.recovery import Recovery, recovery_mode
 from kvserver.journal.service import JournalService
 from kvserver.listening import bind_port, bind_unix, check_exposure, endpoint
 from kvserver.reactor import SHORT_LINGER_S, Connection, Reactor

@@ -44,8 +44,8 @@ Choices, where more than one would do:
 - the next segment is listed before it is used. So a switch is one small write in the server's
   task, and all that is slow (creating, syncing, listing) happens in a thread.
 
-Rooms: `fs` the disk behind an interface; `record` the codec; `segment` one file, read; `manifest`
-the list of files; `recovery` the way in; `writer` the way out; `service` the task beside the
-reactor; `partition`, `compaction` and `manager` keep it short; `check`, `repair` and `backup` are
-for people.
+Rooms: `fs` the disk behind an interface; `directory` one server a directory; `record` the codec;
+`segment` one file, read; `manifest` the list of files; `recovery` the way in; `writer` the way
+out; `service` the task beside the reactor; `partition`, `compaction` and `manager` keep it short;
+`check`, `repair` and `backup` are for people.
 """

@@ -7,18 +7,15 @@ only.
 
 from __future__ import annotations
 
-import errno
-import fcntl
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Literal
 
 from kvserver.errors import JournalError
 from kvserver.journal import manifest as manifests
+from kvserver.journal.directory import lock_holder
 from kvserver.journal.fs import FileSystem
-from kvserver.journal.manifest import LOCK, Entry
+from kvserver.journal.manifest import Entry
 from kvserver.journal.recovery import Recovery
 from kvserver.journal.segment import SegmentReader
 
@@ -146,21 +143,3 @@ def _look_at(fs: FileSystem, entry: Entry, sequence: int, *, live: bool) -> File
     finally:
         file.close()
     return report
-
-
-def lock_holder(directory: Path) -> int | None:
-    """Return the pid of the server that has the directory (0: unknown), None for nobody."""
-    try:
-        fd = os.open(directory / LOCK, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-    except OSError:
-        return None
-    try:
-        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        return None
-    except OSError as error:
-        if error.errno not in {errno.EAGAIN, errno.EACCES}:
-            return None
-        text = os.pread(fd, 32, 0).strip()
-        return int(text) if text.isdigit() else 0
-    finally:
-        os.close(fd)

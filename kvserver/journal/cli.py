@@ -27,7 +27,7 @@ def check(ctx: click.Context, directory: Path, as_json: bool) -> None:
     """
     from kvserver.errors import JournalError
     from kvserver.journal import check as checking
-    from kvserver.journal.recovery import open_directory
+    from kvserver.journal.directory import open_directory
 
     try:
         report = checking.check(open_directory(directory))
@@ -73,8 +73,7 @@ def repair(directory: Path, target: Path, as_json: bool) -> None:
     The damaged directory is left as it is. Stop its server first.
     """
     from kvserver.errors import JournalError
-    from kvserver.journal.check import lock_holder
-    from kvserver.journal.recovery import open_directory
+    from kvserver.journal.directory import lock_holder, open_directory
     from kvserver.journal.repair import repair_to
 
     try:

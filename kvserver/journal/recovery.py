@@ -25,13 +25,13 @@ import logging
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
-from kvserver.errors import DamageError, DirectoryError, JournalError
+from kvserver.errors import DamageError
 from kvserver.journal import manifest as manifests
-from kvserver.journal.fs import FileSystem, Lock, LockHeldError, RealFileSystem
-from kvserver.journal.manifest import LOCK, Entry, Manifest
+from kvserver.journal.directory import directory_error, take_lock
+from kvserver.journal.fs import FileSystem, Lock
+from kvserver.journal.manifest import Entry, Manifest
 from kvserver.journal.record import BAD_EFFECT, decode_body
 from kvserver.journal.segment import SegmentReader
 
@@ -416,27 +416,3 @@ def _salvage_if_damaged(fs: FileSystem) -> None:
     except DamageError as error:
         log.error("%s; keeping what can be read", error)  # noqa: TRY400 - one line is enough
         salvage_in_place(fs)
-
-
-def open_directory(path: Path, *, create: bool = False) -> RealFileSystem:
-    """Open a data directory, or raise `DirectoryError` saying why it cannot be one."""
-    try:
-        return RealFileSystem(path, create=create)
-    except OSError as error:
-        raise DirectoryError(f"{path}: {error.strerror or error}") from error
-
-
-def take_lock(fs: FileSystem) -> Lock:
-    """Lock the directory, or raise `DirectoryError` naming who holds it."""
-    try:
-        return fs.lock(LOCK)
-    except LockHeldError as error:
-        holder = f"process {error.holder}" if error.holder else "another process"
-        raise DirectoryError(f"{fs.path}: in use by {holder}, one server a directory") from error
-    except OSError as error:
-        raise directory_error(error) from error
-
-
-def directory_error(error: OSError) -> JournalError:
-    """Say what the system said, with the path, in one line."""
-    return DirectoryError(f"{error.filename or 'data directory'}: {error.strerror or error}")

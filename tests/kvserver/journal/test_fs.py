@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from kvserver.errors import DirectoryError
+from kvserver.journal.directory import open_directory
 from kvserver.journal.fs import LockHeldError, RealFileSystem
-from kvserver.journal.recovery import Recovery, open_directory, recover
+from kvserver.journal.recovery import Recovery, recover
 
 
 def test_files_and_directories_are_for_their_owner_only(tmp_path: Path) -> None:
