@@ -16,7 +16,7 @@ from kvserver.journal import manifest as manifests
 from kvserver.journal.directory import lock_holder
 from kvserver.journal.fs import FileSystem
 from kvserver.journal.manifest import Entry
-from kvserver.journal.recovery import Recovery
+from kvserver.journal.replay import Replay
 from kvserver.journal.segment import SegmentReader
 
 LIVE_TRIES = 5
@@ -88,18 +88,18 @@ def _check_once(fs: FileSystem, progress: Callable[[int, int], Any]) -> CheckRep
     ]
     keyspace = Keyspace(lambda: 0)
     try:
-        recovery = Recovery(fs, lock=False)
-        for done, total in recovery.replay(keyspace.apply_many):
+        replay = Replay(fs)
+        for done, total in replay.run(keyspace.apply_many):
             progress(done, total)
     except JournalError as error:
         report.verdict, report.reason = "damaged", str(error)
         return report
     report.keys = len(keyspace)
-    report.records = recovery.report.records
-    if recovery.report.torn and report.in_use_by is None:
-        torn = recovery.report.torn[0]
+    report.records = replay.report.records
+    if replay.report.torn and report.in_use_by is None:
+        torn = replay.report.torn[0]
         report.verdict = "torn"
-        report.torn_bytes = recovery.report.torn_bytes
+        report.torn_bytes = replay.report.torn_bytes
         report.reason = f"{fs.path / torn.file} at byte {torn.offset}: {torn.reason}"
     return report
 

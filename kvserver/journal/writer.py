@@ -29,6 +29,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, NoReturn, get_args
 from zlib import crc32
 
@@ -49,7 +50,6 @@ from kvserver.journal.record import (
 
 if TYPE_CHECKING:
     from kvserver.journal.fs import File, FileSystem, Lock
-    from kvserver.journal.recovery import OpenState
 
 FsyncPolicy = Literal["always", "everysec", "no"]
 POLICIES: tuple[str, ...] = get_args(FsyncPolicy)
@@ -63,6 +63,17 @@ HOLD_AFTER_S = 2.0
 MAX_EFFECTS = MAX_ELEMENTS // 2
 """In one record; a reader refuses twice as many."""
 NO_SPACE = frozenset({errno.ENOSPC, errno.EFBIG, errno.EDQUOT})
+
+
+@dataclass(slots=True)
+class OpenState:
+    """Where the writer goes on."""
+
+    manifest: Manifest
+    size: int
+    chain: int
+    records: int
+    next: int
 
 
 class Journal:
