@@ -141,7 +141,7 @@ def append_costs() -> list[tuple[str, str]]:
 
     rows = []
     with tempfile.TemporaryDirectory(dir=WORK) as directory:
-        journal, _ = recover(RealFileSystem(directory), lambda _effects: None, fsync="no")
+        journal, _ = recover(RealFileSystem(directory), lambda _effects: None)
         for size in (1, 50, 800):
             effects = [("set", b"key:%012d" % n, b"xxx") for n in range(size)]
             rounds = 400_000 // (size + 20)

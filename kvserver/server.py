@@ -148,14 +148,14 @@ class Server:
                 await trio.lowlevel.checkpoint()
                 if self._stop.is_set():
                     return None
-            journal = recovery.open(fsync=config.fsync, segment_bytes=config.segment_bytes)
+            journal = recovery.open(segment_bytes=config.segment_bytes)
         finally:
             recovery.abandon()
         self.journal = engine.journal = journal
         engine.loading = ""
         engine.gate("loading", None)
         log.info("loaded %d keys in %.3f s", len(engine.keyspace), time.monotonic() - began)
-        service = JournalService(journal)
+        service = JournalService(journal, config.fsync)
         self.reactor.service = service
         return service
 

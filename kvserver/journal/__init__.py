@@ -6,8 +6,8 @@ How the server uses it::
     recovery = Recovery(fs)  # takes the LOCK, reads the manifest
     for done, total in recovery.replay(keyspace.apply_many):  # gives lists of effects
         await trio.lowlevel.checkpoint()  # every 8 ms, so that early clients get LOADING
-    journal = recovery.open(fsync="everysec", segment_bytes=64 << 20)
-    service = JournalService(journal)
+    journal = recovery.open(segment_bytes=64 << 20)
+    service = JournalService(journal, "everysec")
     nursery.start_soon(service.run)  # syncs, rotates, heals
 
     # once per turn of the reactor, before any reply of the turn leaves
@@ -46,6 +46,6 @@ Choices, where more than one would do:
 
 Rooms: `fs` the disk behind an interface; `directory` one server a directory; `record` the codec;
 `segment` one file, read; `manifest` the list of files; `replay` all files, read; `recovery` the
-way in; `writer` the way out; `service` the task beside the reactor; `partition`, `compaction` and
-`manager` keep it short; `check`, `repair` and `backup` are for people.
+way in; `writer` the way out; `service` the sync policy, beside the reactor; `partition`,
+`compaction` and `manager` keep it short; `check`, `repair` and `backup` are for people.
 """

@@ -1,5 +1,9 @@
 """The journal's life beside the reactor: syncs in time, rotates, heals, and says when to wait.
 
+The fsync policy is kept here. ``always``: no reply leaves before what it acknowledges is synced.
+``everysec``: a sync begins when the oldest unsynced record is half a second old, and where the
+device is too slow for that, replies wait. ``no``: the system decides.
+
 `JournalService.run` is one task of the server's nursery. It touches the disk in worker threads
 only, except for `Journal.retry`, which is one write. When the device fails, `JournalFailedError`
 leaves `run` (or `commit`), and the server stops with exit status 74.
@@ -11,19 +15,28 @@ import logging
 
 import trio
 
+from kvserver.config import FSYNC_POLICIES
 from kvserver.errors import JournalFailedError, JournalFullError
 from kvserver.journal.writer import Journal
 
 log = logging.getLogger("kvserver.journal")
 
 TICK_S = 0.1
+SYNC_AFTER_S = 0.5
+"""everysec begins a sync when the oldest unsynced record is that old: with a sync of up to half a
+second nothing acknowledged is older than one second and not on the device."""
+HOLD_AFTER_S = 2.0
+"""When the device is slower than that, replies wait, so that the window does not grow."""
 
 
 class JournalService:
-    """Keeps one open journal in shape."""
+    """Keeps one open journal in shape, and to an fsync policy."""
 
-    def __init__(self, journal: Journal):
+    def __init__(self, journal: Journal, fsync: str = "everysec"):
+        if fsync not in FSYNC_POLICIES:
+            raise ValueError(f"fsync policy must be one of {', '.join(FSYNC_POLICIES)}")
         self.journal = journal
+        self.fsync = fsync
         self.held = 0
         """How often replies had to wait for a slow device under everysec."""
         self._wake = trio.Event()
@@ -47,7 +60,7 @@ class JournalService:
                 raise JournalFailedError(journal.failed)
             if journal.pending:
                 self._heal()
-            if journal.sync_due:
+            if self.sync_due:
                 await trio.to_thread.run_sync(journal.sync)
                 synced, self._synced = self._synced, trio.Event()
                 synced.set()
@@ -69,13 +82,13 @@ class JournalService:
             JournalFailedError: the device failed; the answer to every waiting client is an error.
         """
         journal = self.journal
-        if journal.fsync == "always":
+        if self.fsync == "always":
             # Until nothing is left: what others appended meanwhile is answered by the same send.
             while journal.unsynced_bytes:
                 await trio.to_thread.run_sync(journal.sync)
-        elif journal.must_hold:
+        elif self.must_commit:
             self.held += 1
-            while journal.must_hold:
+            while self.must_commit:
                 self._wake.set()
                 with trio.move_on_after(TICK_S):
                     await self._synced.wait()
@@ -111,7 +124,7 @@ class JournalService:
         """What STATS shows."""
         journal = self.journal
         return {
-            "journal_fsync": journal.fsync,
+            "journal_fsync": self.fsync,
             "journal_bytes": journal.total_bytes,
             "journal_files": len(journal.manifest.entries),
             "journal_records": journal.next_sequence - 1,
@@ -129,7 +142,14 @@ class JournalService:
     @property
     def must_commit(self) -> bool:
         """Whether `commit` would wait; asking costs next to nothing, once a turn."""
-        return self.journal.fsync == "always" or self.journal.must_hold
+        if self.fsync == "everysec":
+            return self.journal.oldest_unsynced_s >= HOLD_AFTER_S
+        return self.fsync == "always"
+
+    @property
+    def sync_due(self) -> bool:
+        """Whether it is time for a sync under everysec."""
+        return self.fsync == "everysec" and self.journal.oldest_unsynced_s >= SYNC_AFTER_S
 
     def _heal(self) -> None:
         journal = self.journal

@@ -30,7 +30,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, NoReturn, get_args
+from typing import TYPE_CHECKING, NoReturn
 from zlib import crc32
 
 from kvserver.errors import JournalError, JournalFailedError, JournalFullError
@@ -51,15 +51,7 @@ from kvserver.journal.record import (
 if TYPE_CHECKING:
     from kvserver.journal.fs import File, FileSystem, Lock
 
-FsyncPolicy = Literal["always", "everysec", "no"]
-POLICIES: tuple[str, ...] = get_args(FsyncPolicy)
-
 DEFAULT_SEGMENT_BYTES = 64 << 20
-SYNC_AFTER_S = 0.5
-"""everysec begins a sync when the oldest unsynced record is that old: with a sync of up to half a
-second nothing acknowledged is older than one second and not on the device."""
-HOLD_AFTER_S = 2.0
-"""When the device is slower than that, replies wait, so that the window does not grow."""
 MAX_EFFECTS = MAX_ELEMENTS // 2
 """In one record; a reader refuses twice as many."""
 NO_SPACE = frozenset({errno.ENOSPC, errno.EFBIG, errno.EDQUOT})
@@ -85,14 +77,10 @@ class Journal:
         lock: Lock,
         state: OpenState,
         *,
-        fsync: FsyncPolicy = "everysec",
         segment_bytes: int = DEFAULT_SEGMENT_BYTES,
         now_s: Callable[[], float] = time.monotonic,
     ):
-        if fsync not in POLICIES:
-            raise ValueError(f"fsync policy must be one of {', '.join(POLICIES)}")
         self.fs = fs
-        self.fsync: FsyncPolicy = fsync
         self.segment_bytes = segment_bytes
         self.failed: str | None = None
         """Why the device cannot be trusted any more; set once and for ever."""
@@ -169,26 +157,14 @@ class Journal:
 
     @property
     def oldest_unsynced_s(self) -> float:
-        """Age of the oldest record that is not known to be on the device; 0.0 when all are."""
+        """Age of the oldest record that is not known to be on the device; 0.0 when all are.
+
+        Asked once a turn.
+        """
         since = self._syncing_since
         if since is None:
             since = self._dirty_since
-        return 0.0 if since is None else max(0.0, self._now_s() - since)
-
-    @property
-    def must_hold(self) -> bool:
-        """Whether replies must wait for `sync` (everysec on a slow device); asked once a turn."""
-        since = self._syncing_since
-        if since is None:
-            since = self._dirty_since
-        return (
-            since is not None and self.fsync == "everysec" and self._now_s() - since >= HOLD_AFTER_S
-        )
-
-    @property
-    def sync_due(self) -> bool:
-        """Whether it is time for `sync` under everysec."""
-        return self.fsync == "everysec" and self.oldest_unsynced_s >= SYNC_AFTER_S
+        return 0.0 if since is None else self._now_s() - since
 
     @property
     def pending(self) -> int:
@@ -478,7 +454,7 @@ class Journal:
         return gone
 
     def close(self) -> None:
-        """Write what is pending, sync, give the lock back; under every policy.
+        """Write what is pending, sync, give the lock back.
 
         What other tasks and threads still ask of the journal does nothing from then on.
 

@@ -103,7 +103,7 @@ class Mistakes:
 def live(disk: MemoryDisk, *, policy: str = "always", mistakes: Mistakes | None = None) -> None:
     """Run the story."""
     mistakes = mistakes or Mistakes()
-    journal, _, _ = restart(disk, fsync=policy)
+    journal, _, _ = restart(disk)
     for n, turn in enumerate(TURNS, 1):
         disk.mark("started", n)
         journal.append(turn)

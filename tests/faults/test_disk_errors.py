@@ -73,10 +73,9 @@ def fail(kind: str, code: int, *, first: int = 1, last: int = 1_000_000) -> Any:
     return plan
 
 
-@pytest.mark.parametrize("policy", ["always", "everysec"])
-def test_a_failed_fsync_is_never_tried_again(policy: Any) -> None:
+def test_a_failed_fsync_is_never_tried_again() -> None:
     disk = MemoryDisk()
-    journal, _, _ = restart(disk, fsync=policy)
+    journal, _, _ = restart(disk)
     journal.append(TURNS[0])
     disk.plan = fail("sync", errno.EIO, last=1)  # the second would succeed, and prove nothing
     with pytest.raises(JournalFailedError, match="fsync failed"):

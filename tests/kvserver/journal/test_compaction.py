@@ -224,7 +224,7 @@ def test_the_child_needs_a_tenth_of_the_data_and_a_constant(tmp_path: Path, deep
     lines = {}
     for directory, count in ((empty, 1), (full, keys)):
         directory.mkdir()
-        journal, _ = recover(RealFileSystem(directory), lambda _e: None, fsync="no")
+        journal, _ = recover(RealFileSystem(directory), lambda _e: None)
         for first in range(0, count, 500):
             last = min(first + 500, count)
             journal.append([["set", b"key:%012d" % n, b"v" * 400] for n in range(first, last)])

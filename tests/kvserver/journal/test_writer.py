@@ -14,8 +14,8 @@ import trio.testing
 from kvserver.errors import JournalError, JournalFailedError
 from kvserver.journal.fs import RealFileSystem
 from kvserver.journal.recovery import recover
-from kvserver.journal.service import JournalService
-from kvserver.journal.writer import HOLD_AFTER_S, SYNC_AFTER_S, Journal
+from kvserver.journal.service import HOLD_AFTER_S, SYNC_AFTER_S, JournalService
+from kvserver.journal.writer import Journal
 from tests.faults.disk import MemoryDisk
 
 
@@ -82,43 +82,51 @@ def test_a_turn_with_more_bytes_than_a_record_may_hold_becomes_several(
 def test_the_age_of_what_is_not_synced_is_that_of_the_oldest_record() -> None:
     now = [100.0]
     journal, _ = opened(MemoryDisk(), now_s=lambda: now[0])
+    service = JournalService(journal)
     assert journal.oldest_unsynced_s == 0.0
     journal.append([["del", b"a"]])
     now[0] += SYNC_AFTER_S
-    assert journal.sync_due
+    assert service.sync_due
     journal.append([["del", b"b"]])
     assert journal.oldest_unsynced_s == SYNC_AFTER_S
-    assert not journal.must_hold
+    assert not service.must_commit
     now[0] += HOLD_AFTER_S
-    assert journal.must_hold
+    assert service.must_commit
     journal.sync()
     assert journal.oldest_unsynced_s == 0.0
     assert journal.unsynced_bytes == 0
-    assert not journal.must_hold
+    assert not service.must_commit
 
 
 @pytest.mark.parametrize("policy", ["always", "no"])
-def test_only_everysec_holds_replies_back_by_age(policy: Any) -> None:
+def test_only_everysec_goes_by_age(policy: str) -> None:
     now = [0.0]
-    journal, _ = opened(MemoryDisk(), now_s=lambda: now[0], fsync=policy)
+    journal, _ = opened(MemoryDisk(), now_s=lambda: now[0])
+    service = JournalService(journal, policy)
     journal.append([["del", b"a"]])
     now[0] += 100
-    assert not journal.must_hold
-    assert not journal.sync_due
+    assert service.must_commit == (policy == "always")
+    assert not service.sync_due
 
 
-def test_an_unknown_policy_is_refused_and_the_lock_given_back() -> None:
-    disk = MemoryDisk()
+def test_an_unknown_policy_is_refused() -> None:
+    journal, _ = opened(MemoryDisk())
     with pytest.raises(ValueError, match="fsync policy"):
-        opened(disk, fsync="sometimes")
+        JournalService(journal, "sometimes")
+
+
+def test_an_unknown_option_is_refused_and_the_lock_given_back() -> None:
+    disk = MemoryDisk()
+    with pytest.raises(TypeError, match="unknown"):
+        opened(disk, unknown=1)
     assert not disk.locked
 
 
 @pytest.mark.trio
 async def test_under_always_commit_returns_only_after_the_sync() -> None:
     disk = MemoryDisk()
-    journal, _ = opened(disk, fsync="always")
-    service = JournalService(journal)
+    journal, _ = opened(disk)
+    service = JournalService(journal, "always")
     journal.append([["del", b"a"]])
     assert service.must_commit
     await service.commit()
@@ -136,7 +144,7 @@ async def test_everysec_syncs_within_its_window_whatever_is_written(
     # a thread takes real time, of which a clock that jumps knows nothing
     monkeypatch.setattr(trio.to_thread, "run_sync", at_once)
     disk = MemoryDisk()
-    journal, _ = opened(disk, fsync="everysec", now_s=autojump_clock.current_time)
+    journal, _ = opened(disk, now_s=autojump_clock.current_time)
     service = JournalService(journal)
     oldest = 0.0
     async with trio.open_nursery() as nursery:
@@ -154,7 +162,7 @@ async def test_everysec_syncs_within_its_window_whatever_is_written(
 @pytest.mark.trio
 async def test_everysec_on_a_slow_device_holds_replies_until_it_has_caught_up() -> None:
     now = [0.0]
-    journal, _ = opened(MemoryDisk(), fsync="everysec", now_s=lambda: now[0])
+    journal, _ = opened(MemoryDisk(), now_s=lambda: now[0])
     service = JournalService(journal)
     journal.append([["del", b"a"]])
     now[0] = 2.5
@@ -171,8 +179,8 @@ async def test_everysec_on_a_slow_device_holds_replies_until_it_has_caught_up() 
 @pytest.mark.trio
 async def test_a_failed_sync_ends_the_service_and_every_commit() -> None:
     disk = MemoryDisk()
-    journal, _ = opened(disk, fsync="always")
-    service = JournalService(journal)
+    journal, _ = opened(disk)
+    service = JournalService(journal, "always")
     journal.append([["del", b"a"]])
     disk.plan = lambda _n, kind, _name: OSError(5, "Input/output error") if kind == "sync" else None
     with pytest.raises(JournalFailedError):
