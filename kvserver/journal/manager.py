@@ -179,11 +179,11 @@ class CompactionManager:
         entries = journal.manifest.closed
         if not entries or (len(entries) == 1 and entries[0].is_base):
             return
-        name = journal.new_base_name()
+        name = journal.listing.new_base_name()
         temp = name + ".tmp"
         try:
             base = await self._run_child(entries, name)
-            gone = await trio.to_thread.run_sync(journal.replace_by_base, base)
+            gone = await trio.to_thread.run_sync(journal.listing.replace_by_base, base)
         except BaseException:
             with trio.CancelScope(shield=True):
                 await trio.to_thread.run_sync(partial(self._remove, (temp, name)))

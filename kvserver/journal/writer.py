@@ -16,14 +16,12 @@ What can go wrong, and what is done:
   `JournalFailedError`, and the server stops with exit status 74.
 
 Segments: when the active one has reached its size, it gets its footer and the next record goes to
-the next one, which `maintain` prepared before (created, synced, and listed in the manifest), so
-that the switch costs one small write. `maintain` then syncs the full one and marks it closed in
-the manifest.
+the next one, which `maintain` prepared before (see `listing`), so that the switch costs one small
+write. `maintain` then syncs the full one and lists it as closed.
 """
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import threading
 import time
@@ -33,9 +31,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NoReturn
 from zlib import crc32
 
-from kvserver.errors import JournalError, JournalFailedError, JournalFullError
+from kvserver.errors import JournalFailedError, JournalFullError
 from kvserver.journal import manifest as manifests
 from kvserver.journal.backup import Backups
+from kvserver.journal.listing import Listing
 from kvserver.journal.manifest import Entry, Manifest
 from kvserver.journal.record import (
     MAX_BODY_BYTES,
@@ -88,8 +87,8 @@ class Journal:
         """What this start had to cut off."""
         self._lock = lock
         self._now_s = now_s
-        self._manifest_lock = threading.Lock()
-        self._manifest = state.manifest
+        self.listing = Listing(fs, state.manifest, self._fail)
+        """The manifest, and who may change it."""
         self._name = state.manifest.entries[-1].name
         self._file: File = fs.open(self._name, write=True)
         self._seed = seed_of(state.manifest.entries[-1].id)
@@ -108,7 +107,7 @@ class Journal:
         self._write_lock = threading.RLock()
         self._sync_lock = threading.Lock()
         self._maintain_lock = threading.Lock()
-        """Taken before the sync lock or the manifest lock, never after."""
+        """Taken before the sync lock or that of the listing, never after."""
         self._closed = False
         self._appended = 0
         self._synced = 0
@@ -127,7 +126,7 @@ class Journal:
     @property
     def manifest(self) -> Manifest:
         """The files as the directory lists them now."""
-        return self._manifest
+        return self.listing.manifest
 
     @property
     def active_name(self) -> str:
@@ -142,7 +141,7 @@ class Journal:
     @property
     def total_bytes(self) -> int:
         """Length of all files of the journal together."""
-        closed = sum(entry.size for entry in self._manifest.entries)
+        closed = sum(entry.size for entry in self.manifest.entries)
         return closed + self._size + sum(entry.size for _, entry in tuple(self._full))
 
     @property
@@ -321,7 +320,7 @@ class Journal:
             self._seal_full()
             if self.needs_maintenance and self._prepared is None:
                 try:
-                    self._prepare()
+                    self._prepared = self.listing.add_segment()
                 except JournalFullError as error:
                     self.maintenance_failures += 1
                     self.maintenance_error = str(error)
@@ -335,54 +334,19 @@ class Journal:
         wanted = self._rotation_wanted or self._size >= self.segment_bytes // 2
         return wanted and self._prepared is None
 
-    def _prepare(self) -> None:
-        with self._manifest_lock:
-            name = manifests.new_name("segment", self._manifest.next_number)
-            try:
-                file = self.fs.create(name)
-            except OSError as error:
-                raise JournalFullError(str(error)) from error
-            try:
-                self.fs.sync_directory()
-            except OSError as error:
-                self._fail(f"fsync of the directory failed: {error.strerror}")
-            try:
-                self._replace_manifest((*self._manifest.entries, Entry(name, open=True)))
-            except OSError as error:
-                file.close()
-                with contextlib.suppress(OSError):
-                    self.fs.unlink(name)
-                raise JournalFullError(str(error)) from error
-        self._prepared = (name, file)
-
     def _seal_full(self) -> None:
         while self._full:
             file, entry = self._full[0]
             self.sync()  # of this file and of the active one, so that its window starts anew too
-            with self._manifest_lock:
-                entries = tuple(
-                    entry if e.name == entry.name else e for e in self._manifest.entries
-                )
-                try:
-                    self._replace_manifest(entries)
-                except OSError as error:  # the segment stays open in the manifest until next time
-                    self.maintenance_failures += 1
-                    self.maintenance_error = str(error)
-                    return
+            try:
+                self.listing.close_segment(entry)
+            except OSError as error:  # the segment stays open in the manifest until next time
+                self.maintenance_failures += 1
+                self.maintenance_error = str(error)
+                return
             with self._sync_lock:  # a sync under way may hold this very file
                 self._full.popleft()
                 file.close()
-
-    def _replace_manifest(self, entries: tuple[Entry, ...]) -> None:
-        """Save a new list; an OSError means that the old one still stands."""
-        wanted = Manifest(entries)
-        manifests.write_file(self.fs, manifests.MANIFEST_TEMP, manifests.encode(wanted))
-        self.fs.rename(manifests.MANIFEST_TEMP, manifests.MANIFEST)
-        self._manifest = wanted
-        try:
-            self.fs.sync_directory()
-        except OSError as error:
-            self._fail(f"fsync of the directory failed: {error.strerror}")
 
     def want_rotation(self) -> None:
         """Ask for a new segment soon, however short the active one is (compaction does)."""
@@ -428,31 +392,6 @@ class Journal:
         """Whether nothing is between the active segment and the closed ones."""
         return not self._rotation_wanted and not self._full
 
-    def new_base_name(self) -> str:
-        """Return a name for the next base."""
-        with self._manifest_lock:
-            return manifests.new_name("base", self._manifest.next_number)
-
-    def replace_by_base(self, base: Entry) -> tuple[str, ...]:
-        """Let the manifest begin with a new base; return the names of the files that it replaced.
-
-        Called in a thread, after the base is durable under its final name.
-
-        Raises:
-            OSError: the manifest could not be written; the old files still are the journal.
-            JournalFailedError: the device failed.
-        """
-        with self._manifest_lock:
-            if self._closed:  # the directory may have another server by now
-                raise JournalError("the journal is closed")
-            entries = self._manifest.entries
-            gone = tuple(e.name for e in entries if not e.open and e.last <= base.last)
-            rest = tuple(e for e in entries if e.open or e.last > base.last)
-            if rest and not rest[0].open and rest[0].first != base.last + 1:
-                raise ValueError("the base does not end where a segment begins")
-            self._replace_manifest((base, *rest))
-        return gone
-
     def close(self) -> None:
         """Write what is pending, sync, give the lock back.
 
@@ -476,8 +415,9 @@ class Journal:
                         f"{len(self._pending)} records could not be written: {self._full_reason}"
                     )
             finally:
-                with self._write_lock, self._sync_lock, self._manifest_lock:
+                with self._write_lock, self._sync_lock:
                     self._closed = True
+                    self.listing.close()
                     self._release()
 
     def _release(self) -> None:

@@ -137,13 +137,13 @@ def compact_now(disk: MemoryDisk, journal: Journal, mistakes: Mistakes) -> None:
     """What the manager does, without a child."""
     if not rotate(journal):
         return
-    name = journal.new_base_name()
+    name = journal.listing.new_base_name()
     entries = journal.manifest.closed
     base = compact(disk, entries, name, budget_bytes=1000)
     if mistakes.unlink_first:
         for entry in entries:
             disk.unlink(entry.name)
-    gone = journal.replace_by_base(base)
+    gone = journal.listing.replace_by_base(base)
     for old in gone:
         if old in disk.entries:
             disk.unlink(old)

@@ -35,9 +35,9 @@ class Life:
 
     def compact(self) -> None:
         if rotate(self.journal) and self.journal.manifest.closed:
-            name = self.journal.new_base_name()
+            name = self.journal.listing.new_base_name()
             base = compact(self.disk, self.journal.manifest.closed, name)
-            for old in self.journal.replace_by_base(base):
+            for old in self.journal.listing.replace_by_base(base):
                 self.disk.unlink(old)
 
     def killed(self) -> Life:

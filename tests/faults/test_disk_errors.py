@@ -155,7 +155,9 @@ def test_a_full_disk_during_compaction_leaves_the_old_files_and_no_stray() -> No
         before = disk.names()
         disk.space = space
         with pytest.raises(OSError, match="No space"):
-            compact(disk, journal.manifest.closed, journal.new_base_name(), budget_bytes=1000)
+            compact(
+                disk, journal.manifest.closed, journal.listing.new_base_name(), budget_bytes=1000
+            )
         disk.space = None
         assert disk.names() == before
         assert restart(disk.killed())[1] == STATES[10]

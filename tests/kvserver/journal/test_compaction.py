@@ -88,8 +88,8 @@ def test_a_compacted_journal_recovers_to_the_same_state(
         if n in {at, at + 7}:  # the second has a base to begin with
             assert rotate(journal)
             entries = journal.manifest.closed
-            name = journal.new_base_name()
-            for old in journal.replace_by_base(
+            name = journal.listing.new_base_name()
+            for old in journal.listing.replace_by_base(
                 compact(disk, entries, name, budget_bytes=budget_bytes)
             ):
                 disk.unlink(old)
@@ -142,7 +142,7 @@ def test_a_journal_of_one_key_is_read_a_few_times_however_long_it_is() -> None:
         journal.append([["set", b"key", b"%0500d" % n]])
     assert rotate(journal)
     disk.opened.clear()
-    compact(disk, journal.manifest.closed, journal.new_base_name(), budget_bytes=10_000)
+    compact(disk, journal.manifest.closed, journal.listing.new_base_name(), budget_bytes=10_000)
     assert len(disk.opened) == 4
     journal.close()
 
@@ -161,7 +161,7 @@ def test_an_effect_that_is_not_known_is_an_error_and_never_dropped() -> None:
     journal.append([["xyz", b"a"]])
     assert rotate(journal)
     with pytest.raises(DamageError, match=r"record 1.*unknown effect"):
-        compact(disk, journal.manifest.closed, journal.new_base_name())
+        compact(disk, journal.manifest.closed, journal.listing.new_base_name())
     assert [n for n in disk.names() if n.startswith("base")] == []
 
 
@@ -171,15 +171,17 @@ def test_a_damaged_base_is_not_compacted_into_a_sound_one() -> None:
     for n in range(50):
         journal.append([["set", b"%d" % n, b"x" * 50]])
     assert rotate(journal)
-    journal.replace_by_base(compact(disk, journal.manifest.closed, journal.new_base_name()))
+    journal.listing.replace_by_base(
+        compact(disk, journal.manifest.closed, journal.listing.new_base_name())
+    )
     base = journal.manifest.entries[0]
     inode = disk.inodes[disk.entries[base.name]]
     for at in range(0, base.size, 11):
         inode.data[at] ^= 1
         with pytest.raises(JournalError):
-            compact(disk, [base], journal.new_base_name(), budget_bytes=1000)
+            compact(disk, [base], journal.listing.new_base_name(), budget_bytes=1000)
         inode.data[at] ^= 1
-    compact(disk, [base], journal.new_base_name(), budget_bytes=1000)
+    compact(disk, [base], journal.listing.new_base_name(), budget_bytes=1000)
 
 
 COMPACTING = "from kvserver.journal.compaction import main; main()"
@@ -230,7 +232,7 @@ def test_the_child_needs_a_tenth_of_the_data_and_a_constant(tmp_path: Path, deep
             journal.append([["set", b"key:%012d" % n, b"v" * 400] for n in range(first, last)])
         assert rotate(journal)
         line = task_line(
-            directory, journal.manifest.closed, journal.new_base_name(), budget_bytes, 100
+            directory, journal.manifest.closed, journal.listing.new_base_name(), budget_bytes, 100
         )
         lines[directory] = line.decode()
         journal.close()

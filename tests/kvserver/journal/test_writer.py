@@ -228,7 +228,7 @@ def test_whatever_comes_after_the_close_changes_nothing(tmp_path: Path) -> None:
     journal.retry()
     journal.close()
     with pytest.raises(JournalError, match="closed"):
-        journal.replace_by_base(base)
+        journal.listing.replace_by_base(base)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
     assert journal.failed is None
 
