@@ -44,14 +44,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # runs as a file, too
+
+from benchmarks.peers import MAWK_BY_BLOCK
+from kvclient.client import Client
+from parser.summary import parse_time_ms
+from parser.synthetic import generate
+
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
-
-from benchmarks.peers import MAWK_BY_BLOCK  # noqa: E402  # after the path is set
-from kvclient.client import Client  # noqa: E402
-from parser.summary import parse_time_ms  # noqa: E402
-from parser.synthetic import generate  # noqa: E402
-
 SMALL_LINES = 2_000_000
 BIG_LINES = 75_000_000
 SAMPLE = 1000

@@ -80,7 +80,7 @@ class Server:
     def rss_mb(self) -> float:
         """Return its memory."""
         text = Path(f"/proc/{self.process.pid}/status").read_text()
-        return int(re.search(r"VmRSS:\s+(\d+)", text)[1]) / 1024  # type: ignore[index]
+        return int(re.findall(r"VmRSS:\s+(\d+)", text)[0]) / 1024
 
 
 def start(name: str, directory: Path, policy: str, *options: str) -> Server:
@@ -249,10 +249,10 @@ def compact(server: Server) -> tuple[float, float]:
 
 def _child_peak_mb(pid: int) -> float:
     for task in Path(f"/proc/{pid}/task").glob("*/children"):
-        with contextlib.suppress(OSError, TypeError):
+        with contextlib.suppress(OSError, IndexError):
             for child in task.read_text().split():
                 status = Path(f"/proc/{child}/status").read_text()
-                return int(re.search(r"VmHWM:\s+(\d+)", status)[1]) / 1024  # type: ignore[index]
+                return int(re.findall(r"VmHWM:\s+(\d+)", status)[0]) / 1024
     return 0.0
 
 
@@ -406,7 +406,7 @@ def report(keys: int, rounds: int) -> Iterator[str]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--keys", type=int, default=1_000_000)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--quick", action="store_true", help="100,000 keys, once")

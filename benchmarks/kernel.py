@@ -32,17 +32,17 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # runs as a file, too
+
+import msgpack
+
+from benchmarks.peers import MAWK_BY_BLOCK
+from parser.formats import BUILTIN
+from parser.kernel.engine import Kernel
+from parser.summary import Summary, merge, unpack
+from parser.synthetic import generate
+
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
-
-import msgpack  # noqa: E402  # after the path is set
-
-from benchmarks.peers import MAWK_BY_BLOCK  # noqa: E402
-from parser.formats import BUILTIN  # noqa: E402
-from parser.kernel.engine import Kernel  # noqa: E402
-from parser.summary import Summary, merge, unpack  # noqa: E402
-from parser.synthetic import generate  # noqa: E402
-
 RANGE_BYTES = 16 << 20
 SAMPLE_LINES = 50_000
 

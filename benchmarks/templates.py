@@ -20,13 +20,13 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # runs as a file, too
+
+from benchmarks.scores import Scores, labelled, score
+from parser.patterns import mask, pattern_id
+from parser.templates import templates
+
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
-
-from benchmarks.scores import Scores, labelled, score  # noqa: E402  # after the path is set
-from parser.patterns import mask, pattern_id  # noqa: E402
-from parser.templates import templates  # noqa: E402
-
 DATA_DIR = Path(os.environ.get("KVSTORE_TEST_DATA", ROOT.parent / "shared" / "data"))
 NO_DIGITS = bytes.maketrans(b"0123456789", b"kqzjxvwypu")
 

@@ -33,15 +33,15 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # runs as a file, too
+
+import msgpack
+
+from kvclient import Client
+from parser.summary import Summary, pack
+from parser.synthetic import FORMATS, generate
+
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
-
-import msgpack  # noqa: E402  # after the path is set
-
-from kvclient import Client  # noqa: E402
-from parser.summary import Summary, pack  # noqa: E402
-from parser.synthetic import FORMATS, generate  # noqa: E402
-
 KVCLI = [sys.executable, "-m", "kvclient"]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "LC_ALL": "C.UTF-8"}
 PATTERNS = ["WARN", "blk_123 ", "ERROR|WARN", "WARN.*serving", "[0-9]+ WARN", "INFO"]

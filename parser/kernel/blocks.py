@@ -62,8 +62,8 @@ def make_classifier(classes: Sequence[Class], literals: Sequence[bytes]) -> Any:
         return _plain_classifier(classes, literals)
 
     @intrinsic
-    def classify(typingctx: Any, source: Any, into: Any, stride: Any) -> Any:  # noqa: ARG001  # numba asks for these names
-        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:  # noqa: ARG001
+    def classify(typingctx: Any, source: Any, into: Any, stride: Any) -> Any:  # noqa: ARG001 - numba's names
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:  # noqa: ARG001 - numba's names
             source, into, stride = args
             shifted = [
                 _block_at(builder, source, at)
@@ -147,8 +147,8 @@ def _plain_classifier(classes: Sequence[Class], literals: Sequence[bytes]) -> An
 
 def _keep_bytes() -> Any:
     @intrinsic
-    def operation(typingctx: Any, source: Any, breaks: Any, kept: Any, into: Any) -> Any:  # noqa: ARG001
-        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:  # noqa: ARG001
+    def operation(typingctx: Any, source: Any, breaks: Any, kept: Any, into: Any) -> Any:  # noqa: ARG001 - numba's names
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:  # noqa: ARG001 - numba's names
             source, breaks, kept, into = args
             text = _block_at(builder, source)
             text = builder.select(builder.bitcast(breaks, _BITS), _splat(10), text)

@@ -168,8 +168,8 @@ def _load(bits: int) -> Any:
     kind = ir.IntType(bits)
 
     @intrinsic
-    def load(typingctx: Any, address: Any) -> Any:  # noqa: ARG001  # numba asks for these names
-        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:  # noqa: ARG001
+    def load(typingctx: Any, address: Any) -> Any:  # noqa: ARG001 - numba's names
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:  # noqa: ARG001 - numba's names
             value = builder.load(_pointer(builder, args[0], kind), align=1)
             return value if bits == 64 else builder.zext(value, _I64)
 
@@ -182,8 +182,8 @@ def _store(bits: int) -> Any:
     kind = ir.IntType(bits)
 
     @intrinsic
-    def store(typingctx: Any, address: Any, value: Any) -> Any:  # noqa: ARG001
-        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:  # noqa: ARG001
+    def store(typingctx: Any, address: Any, value: Any) -> Any:  # noqa: ARG001 - numba's names
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:  # noqa: ARG001 - numba's names
             value = args[1] if bits == 64 else builder.trunc(args[1], kind)
             builder.store(value, _pointer(builder, args[0], kind), align=1)
             return context.get_dummy_value()
@@ -197,8 +197,8 @@ def _pair(build: Callable[[Any, Any, Any], Any]) -> Any:
     """An operation of two integers."""
 
     @intrinsic
-    def operation(typingctx: Any, a: Any, b: Any) -> Any:  # noqa: ARG001
-        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:  # noqa: ARG001
+    def operation(typingctx: Any, a: Any, b: Any) -> Any:  # noqa: ARG001 - numba's names
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:  # noqa: ARG001 - numba's names
             return build(builder, args[0], args[1])
 
         return types.int64(types.int64, types.int64), codegen
@@ -210,8 +210,8 @@ def _single(build: Callable[[Any, Any], Any]) -> Any:
     """An operation of one integer."""
 
     @intrinsic
-    def operation(typingctx: Any, a: Any) -> Any:  # noqa: ARG001
-        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:  # noqa: ARG001
+    def operation(typingctx: Any, a: Any) -> Any:  # noqa: ARG001 - numba's names
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:  # noqa: ARG001 - numba's names
             return build(builder, args[0])
 
         return types.int64(types.int64), codegen
@@ -221,8 +221,8 @@ def _single(build: Callable[[Any, Any], Any]) -> Any:
 
 def _prefetch() -> Any:
     @intrinsic
-    def operation(typingctx: Any, address: Any) -> Any:  # noqa: ARG001
-        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:  # noqa: ARG001
+    def operation(typingctx: Any, address: Any) -> Any:  # noqa: ARG001 - numba's names
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:  # noqa: ARG001 - numba's names
             i32 = ir.IntType(32)
             pointer = _I8.as_pointer()
             kind = ir.FunctionType(ir.VoidType(), [pointer, i32, i32, i32])

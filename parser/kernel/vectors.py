@@ -151,7 +151,7 @@ def _step(formula: Callable[..., tuple[Any, ...]], sources: int, targets: int) -
     if not JIT:
         return _plain(formula, sources)
 
-    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:  # noqa: ARG001  # numba's names
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:  # noqa: ARG001 - numba's names
         def bitmap(address: Any) -> Bitmap:
             def load(distance: int) -> _Register:
                 place = builder.add(address, ir.Constant(_I64, 8 * distance))
@@ -170,7 +170,7 @@ def _step(formula: Callable[..., tuple[Any, ...]], sources: int, targets: int) -
     if count == 6:
 
         @intrinsic
-        def six(typingctx: Any, a: Any, b: Any, c: Any, d: Any, e: Any, f: Any) -> Any:  # noqa: ARG001
+        def six(typingctx: Any, a: Any, b: Any, c: Any, d: Any, e: Any, f: Any) -> Any:  # noqa: ARG001 - numba's names
             return signature, codegen
 
         return six
@@ -178,13 +178,13 @@ def _step(formula: Callable[..., tuple[Any, ...]], sources: int, targets: int) -
     if count == 5:
 
         @intrinsic
-        def five(typingctx: Any, a: Any, b: Any, c: Any, d: Any, e: Any) -> Any:  # noqa: ARG001
+        def five(typingctx: Any, a: Any, b: Any, c: Any, d: Any, e: Any) -> Any:  # noqa: ARG001 - numba's names
             return signature, codegen
 
         return five
 
     @intrinsic
-    def four(typingctx: Any, a: Any, b: Any, c: Any, d: Any) -> Any:  # noqa: ARG001
+    def four(typingctx: Any, a: Any, b: Any, c: Any, d: Any) -> Any:  # noqa: ARG001 - numba's names
         return signature, codegen
 
     return four

@@ -57,7 +57,7 @@ def test_no_key_comes_back_after_its_expiry_was_seen(seed: int) -> None:
     for n in range(100):
         key = b"%d" % n
         deadline_ms = clock[0] + chance.choice([1, 500, HOUR_MS // 2])
-        life.turn(lambda k, key=key, at=deadline_ms: k.set(key, b"v", at))  # type: ignore[misc]  # lambda defaults
+        life.turn(lambda k, key=key, at=deadline_ms: k.set(key, b"v", at))
         before = life.seen()
         clock[0] += chance.choice([1, 700, HOUR_MS, -HOUR_MS, -700])
         life.turn()

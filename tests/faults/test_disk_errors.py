@@ -186,7 +186,7 @@ def test_a_disk_that_cannot_be_read_at_the_start_is_refused_in_one_line() -> Non
     live(disk)
     for n in range(1, 6):
         broken = disk.killed()
-        broken.plan = lambda number, _k, _n, n=n: (  # type: ignore[misc]  # lambda defaults
+        broken.plan = lambda number, _k, _n, n=n: (
             OSError(errno.EIO, "Input/output error") if number == n else None
         )
         with pytest.raises(JournalError, match="Input/output error"):

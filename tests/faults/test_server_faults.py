@@ -416,7 +416,7 @@ def test_a_full_disk_or_a_killed_child_is_a_failed_compaction_and_nothing_else(
             return value
 
         until("a failure", lambda: figure(b"compaction_failures") == 1)
-        assert b"File too large" in bytes(figure(b"compaction_last_error"))  # type: ignore[arg-type]  # text
+        assert b"File too large" in bytes(figure(b"compaction_last_error"))
         assert client.ask(b"SET", b"0", b"new") == b"OK"
         client.ask(b"BGREWRITEAOF")
         until("a success", lambda: figure(b"compaction_runs") == 1)

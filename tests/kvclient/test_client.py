@@ -41,9 +41,10 @@ def with_trio(url: str, steps: list[tuple[Any, ...]], **options: Any) -> list[An
 
 
 @pytest.fixture(params=[blocking, with_trio], ids=["blocking", "trio"])
-def run(request: pytest.FixtureRequest) -> Callable[..., list[Any]]:
+def run(request: pytest.FixtureRequest) -> Run:
     """Make the calls on a new client of either kind and return their results."""
-    return request.param  # type: ignore[no-any-return]
+    calls: Run = request.param
+    return calls
 
 
 Run = Callable[..., list[Any]]

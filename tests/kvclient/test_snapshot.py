@@ -8,6 +8,7 @@ import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 from hypothesis import given
@@ -48,11 +49,8 @@ entries = st.builds(
 def test_what_is_written_reads_back_whatever_the_chunks(held: list[Entry], chunk: int) -> None:
     text = "".join(entry_lines(held))
     assert set(json.loads(text)) == {"format", "keys"}
-    size, snapshot.CHUNK_CHARS = snapshot.CHUNK_CHARS, chunk  # type: ignore[misc]
-    try:
+    with mock.patch.object(snapshot, "CHUNK_CHARS", chunk):
         assert read(text) == held
-    finally:
-        snapshot.CHUNK_CHARS = size  # type: ignore[misc]
 
 
 def test_a_summary_comes_back_packed_and_equal() -> None:
@@ -156,9 +154,10 @@ def test_memory_holds_one_entry_not_the_file() -> None:
                     break
             return "".join(parts)
 
+    stream: Any = Stream()
     tracemalloc.start()
     try:
-        n = sum(1 for _ in read_snapshot(Stream()))  # type: ignore[arg-type]
+        n = sum(1 for _ in read_snapshot(stream))
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgpack
 import pytest
 from hypothesis import given
@@ -120,9 +122,9 @@ def test_a_dump_restores_an_equal_ledger_in_the_same_order() -> None:
         (1, [(0, 1.5)]),
     ],
 )
-def test_what_is_no_range_is_refused(source: object, ranges: list[object]) -> None:
+def test_what_is_no_range_is_refused(source: Any, ranges: Any) -> None:
     with pytest.raises(ValueError, match=r"range|source"):
-        Ledger().verdict(source, ranges)  # type: ignore[arg-type]
+        Ledger().verdict(source, ranges)
 
 
 @pytest.mark.parametrize(
