@@ -42,11 +42,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # runs as a file, too
 
-from benchmarks.peers import MAWK_BY_BLOCK
+from benchmarks.peers import Took, drain3_took, duckdb_rows, mawk_took, median, polars_took
 from kvclient.client import Client
 from parser.summary import parse_time_ms
 from parser.synthetic import generate
@@ -219,98 +218,6 @@ def idle_latencies(directory: Path) -> list[float]:
         return asking.stop()
 
 
-# --------------------------------------------------------------------------------------- peers
-
-_DUCKDB = """
-SELECT block, count(*) AS n, min(line[1:13]) AS first, max(line[1:13]) AS last,
-       count(*) FILTER (split_part(line, ' ', 4) = 'INFO') AS info,
-       count(*) FILTER (split_part(line, ' ', 4) = 'WARN') AS warn,
-       count(*) FILTER (split_part(line, ' ', 4) = 'ERROR') AS error
-FROM (SELECT line, {block} AS block
-      FROM read_csv('{log}', header = false, delim = '\x01', quote = '', escape = '',
-                    columns = {{'line': 'VARCHAR'}}, auto_detect = false)
-      WHERE line LIKE '%blk_%')
-GROUP BY ALL
-"""
-
-
-@dataclass(frozen=True)
-class Took:
-    """Seconds by the clock, and of processors."""
-
-    seconds: float
-    cpu_s: float
-
-
-@contextmanager
-def timing() -> Iterator[list[Took]]:
-    taken: list[Took] = []
-    before, began = os.times(), time.perf_counter()
-    yield taken
-    after = os.times()
-    cpu = sum(after[:4]) - sum(before[:4])
-    taken.append(Took(time.perf_counter() - began, cpu))
-
-
-def duckdb_rows(log: Path, *, exact: bool) -> tuple[Took, list[Any]]:
-    """Group by block; ``exact`` takes every block of a line, else the first, which is faster."""
-    import duckdb
-
-    block = "regexp_extract(line, 'blk_-?[0-9]+')"
-    if exact:
-        block = "unnest(list_distinct(regexp_extract_all(line, 'blk_-?[0-9]+')))"
-    connection = duckdb.connect()
-    connection.execute(f"SET threads = {len(os.sched_getaffinity(0))}")
-    with timing() as taken:
-        rows = connection.execute(_DUCKDB.format(block=block, log=log)).fetchall()
-    return taken[0], rows
-
-
-def polars_took(log: Path) -> Took:
-    import polars as pl
-
-    line = pl.col("line")
-    level = line.str.extract(r"^\S+ \S+ \S+ (\S+) ", 1)
-    with timing() as taken:
-        (
-            pl.scan_csv(
-                log, has_header=False, separator="\x01", quote_char=None, new_columns=["line"]
-            )
-            .with_columns(line.str.extract(r"(blk_-?[0-9]+)", 1).alias("block"))
-            .filter(pl.col("block").is_not_null())
-            .group_by("block")
-            .agg(
-                pl.len(),
-                line.str.slice(0, 13).min().alias("first"),
-                line.str.slice(0, 13).max().alias("last"),
-                (level == "INFO").sum().alias("info"),
-                (level == "WARN").sum().alias("warn"),
-                (level == "ERROR").sum().alias("error"),
-            )
-            .collect()
-        )
-    return taken[0]
-
-
-def mawk_took(log: Path) -> Took:
-    with timing() as taken:
-        subprocess.run(["mawk", MAWK_BY_BLOCK, str(log)], check=True, capture_output=True)
-    return taken[0]
-
-
-def drain3_took(log: Path) -> Took:
-    from drain3 import TemplateMiner
-    from drain3.template_miner_config import TemplateMinerConfig
-
-    miner = TemplateMiner(config=TemplateMinerConfig())
-    with log.open(encoding="utf-8") as file:
-        lines = [next(file).rstrip("\n").split(": ", 1)[1] for _ in range(DRAIN_LINES)]
-    with timing() as taken:
-        for line in lines:
-            miner.add_log_message(line)
-    return taken[0]
-
-
 def compare(log: Path, directory: Path) -> str:
     """Ingest once more and hold everything against what DuckDB counts."""
     rows = duckdb_rows(log, exact=True)[1]
@@ -452,10 +359,6 @@ def main() -> None:
         (ROOT / "benchmarks" / "results" / "ingest.md").write_text("\n".join(out) + "\n")
 
 
-def median(runs: list[Took]) -> Took:
-    return sorted(runs, key=lambda took: took.seconds)[len(runs) // 2]
-
-
 def duckdb_beside(ours: Run, log: Path, rounds: int) -> str:
     took = median([duckdb_rows(log, exact=False)[0] for _ in range(rounds)])
     return (
@@ -483,7 +386,11 @@ def peers(log: Path, lines: int) -> Iterator[tuple[str, int, Took]]:
     if shutil.which("mawk"):
         yield "mawk, the same", lines, mawk_took(log)
     try:
-        yield f"Drain3, templates of {DRAIN_LINES:,} lines", DRAIN_LINES, drain3_took(log)
+        yield (
+            f"Drain3, templates of {DRAIN_LINES:,} lines",
+            DRAIN_LINES,
+            drain3_took(log, DRAIN_LINES),
+        )
     except ImportError:
         print("Drain3 is not installed")
 

@@ -7,8 +7,8 @@ each range, the bytes that a store would get: count, first, last, levels and pat
 positions of the first and the last line, the catalogue of patterns. Measured from a common start
 until the last process is done, once every kernel is loaded.
 
-Peers, on the same file in the same run, with all processors where they can: DuckDB, Polars and mawk
-do count, first, last and levels by the first block of a line. Drain3 matches templates on a sample.
+Peers, on the same file in the same run (see `peers`): DuckDB, Polars and mawk do count, first, last
+and levels by the first block of a line. Drain3 matches templates on a sample.
 The answers of DuckDB for every block are compared with ours.
 
 What favours us: the kernel is compiled beforehand (its compile time is shown); peers read text that
@@ -27,16 +27,15 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
-from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # runs as a file, too
 
 import msgpack
 
-from benchmarks.peers import MAWK_BY_BLOCK
+from benchmarks.peers import drain3_took, duckdb_rows, mawk_took, polars_took
 from parser.formats import BUILTIN
 from parser.kernel.engine import Kernel
 from parser.summary import Summary, merge, unpack
@@ -138,85 +137,18 @@ def our_answer(path: Path) -> dict[bytes, Summary]:
     return total
 
 
-# --------------------------------------------------------------------------------------- peers
-
-_DUCKDB = """
-SELECT block, count(*), min(line[1:13]), max(line[1:13]),
-       count(*) FILTER (split_part(line, ' ', 4) = 'INFO'),
-       count(*) FILTER (split_part(line, ' ', 4) = 'WARN')
-FROM (SELECT line, {block} AS block
-      FROM read_csv('{log}', header = false, delim = '\x01', quote = '', escape = '',
-                    columns = {{'line': 'VARCHAR'}}, auto_detect = false)
-      WHERE line LIKE '%blk_%')
-GROUP BY block
-"""
-
-
-def duckdb_rows(log: Path, *, exact: bool = False) -> list[tuple[Any, ...]]:
-    """Group by block; ``exact`` takes every block of a line, else the first, which is faster."""
-    import duckdb
-
-    block = "regexp_extract(line, 'blk_-?[0-9]+')"
-    if exact:
-        block = "unnest(list_distinct(regexp_extract_all(line, 'blk_-?[0-9]+')))"
-    connection = duckdb.connect()
-    connection.execute(f"SET threads = {len(os.sched_getaffinity(0))}")
-    rows: list[tuple[Any, ...]] = connection.execute(
-        _DUCKDB.format(block=block, log=log)
-    ).fetchall()
-    return rows
-
-
-def polars_rows(log: Path) -> Any:
-    import polars as pl
-
-    line = pl.col("line")
-    level = line.str.extract(r"^\S+ \S+ \S+ (\S+) ", 1)
-    return (
-        pl.scan_csv(log, has_header=False, separator="\x01", quote_char=None, new_columns=["line"])
-        .with_columns(line.str.extract(r"(blk_-?[0-9]+)", 1).alias("block"))
-        .filter(pl.col("block").is_not_null())
-        .group_by("block")
-        .agg(
-            pl.len(),
-            line.str.slice(0, 13).min().alias("first"),
-            line.str.slice(0, 13).max().alias("last"),
-            (level == "INFO").sum().alias("info"),
-            (level == "WARN").sum().alias("warn"),
-        )
-        .collect()
-    )
-
-
-def mawk_keys(log: Path) -> int:
-    return int(
-        subprocess.run(["mawk", MAWK_BY_BLOCK, str(log)], check=True, capture_output=True).stdout
-    )
-
-
-def drain3_lines(log: Path) -> int:
-    """Match the messages of a sample, as its README shows; return how many."""
-    from drain3 import TemplateMiner
-    from drain3.template_miner_config import TemplateMinerConfig
-
-    miner = TemplateMiner(config=TemplateMinerConfig())
-    with log.open() as file:
-        for _, line in zip(range(SAMPLE_LINES), file, strict=False):
-            miner.add_log_message(line.rstrip().split(": ", 1)[1])
-    return SAMPLE_LINES
-
-
 def compare(log: Path) -> str:
     """Hold every block's figures against DuckDB's."""
     answer = our_answer(log)
-    rows = duckdb_rows(log, exact=True)
+    _, rows = duckdb_rows(log, exact=True)
     assert len(rows) == len(answer), (len(rows), len(answer))
-    for block, count, first, last, info, warn in rows:
+    for block, count, first, last, info, warn, error in rows:
         held = answer[b"block_" + block.removeprefix("blk_").encode()]
         assert held.first is not None
         assert held.last is not None
         assert (held.count, _stamp(held.first[0]), _stamp(held.last[0])) == (count, first, last)
-        assert (held.levels.get("INFO", 0), held.levels.get("WARN", 0)) == (info, warn)
+        levels = tuple(held.levels.get(name, 0) for name in ("INFO", "WARN", "ERROR"))
+        assert levels == (info, warn, error)
         assert sum(held.events.values()) == count
     return f"{len(rows):,} blocks, every count, first, last and level the same as DuckDB's"
 
@@ -227,12 +159,6 @@ def _stamp(moment: int | None) -> str:
 
 
 # -------------------------------------------------------------------------------------- report
-
-
-def timed(action: Callable[[], Any]) -> float:
-    began = time.perf_counter()
-    action()
-    return time.perf_counter() - began
 
 
 def machine() -> str:
@@ -294,10 +220,13 @@ def report(lines: int, rounds: int, directory: Path) -> Iterator[str]:
             rates.setdefault(name, []).append(count / seconds)
             if name == "one process":
                 cpu.append(count / busy)
-        rates.setdefault("DuckDB", []).append(lines / timed(lambda: duckdb_rows(hdfs)))
-        rates.setdefault("Polars", []).append(lines / timed(lambda: polars_rows(hdfs)))
-        rates.setdefault("mawk", []).append(lines / timed(lambda: mawk_keys(hdfs)))
-        rates.setdefault("Drain3", []).append(SAMPLE_LINES / timed(lambda: drain3_lines(hdfs)))
+        for name, count, took in [
+            ("DuckDB", lines, duckdb_rows(hdfs, exact=False)[0]),
+            ("Polars", lines, polars_took(hdfs)),
+            ("mawk", lines, mawk_took(hdfs)),
+            ("Drain3", SAMPLE_LINES, drain3_took(hdfs, SAMPLE_LINES)),
+        ]:
+            rates.setdefault(name, []).append(count / took.seconds)
     middle = {name: statistics.median(values) for name, values in rates.items()}
     size = hdfs.stat().st_size / lines
     yield "| | M lines/s | GB/s | ours, two processes, against it |\n|---|---|---|---|\n"
