@@ -46,6 +46,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # runs as a file, too
 
 from benchmarks.peers import Took, drain3_took, duckdb_rows, mawk_took, median, polars_took
+from benchmarks.servers import cpu_s
 from kvclient.client import Client
 from parser.summary import parse_time_ms
 from parser.synthetic import generate
@@ -107,11 +108,6 @@ def server(directory: Path) -> Iterator[tuple[subprocess.Popen[str], int]]:
     finally:
         process.kill()
         process.wait()
-
-
-def cpu_s(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def resident_mib(pid: int) -> float:

@@ -12,12 +12,9 @@ from __future__ import annotations
 import argparse
 import bisect
 import contextlib
-import csv
-import io
 import os
 import platform
 import re
-import shutil
 import signal
 import socket
 import statistics
@@ -27,109 +24,17 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
 import hiredis
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # runs as a file, too
 
-REDIS = shutil.which("redis-server")
-BENCHMARK = shutil.which("redis-benchmark")
+from benchmarks.servers import BENCHMARK, REDIS, Server, requests_per_s, running, start
 
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as sock:
-        port: int = sock.getsockname()[1]
-        return port
-
-
-@dataclass
-class Server:
-    """A server that has loaded what there was."""
-
-    name: str
-    process: subprocess.Popen[bytes]
-    port: int
-    start_s: float
-    log: Path
-    start_cpu_s: float = 0.0
-    """Processor time until it was ready: what a busy machine does not change."""
-
-    def ask(self, *command: bytes) -> object:
-        """Send one command on a connection of its own."""
-        with socket.create_connection(("127.0.0.1", self.port), timeout=600) as sock:
-            sock.sendall(hiredis.pack_command(command))
-            reader = hiredis.Reader()
-            while (reply := reader.gets()) is False:
-                reader.feed(sock.recv(65536))
-            return reply
-
-    def kill(self) -> None:
-        """SIGKILL."""
-        self.process.kill()
-        self.process.wait()
-
-    def stop(self) -> None:
-        """SIGTERM."""
-        self.process.send_signal(signal.SIGTERM)
-        self.process.wait(timeout=60)
-
-    def rss_mb(self) -> float:
-        """Return its memory."""
-        text = Path(f"/proc/{self.process.pid}/status").read_text()
-        return int(re.findall(r"VmRSS:\s+(\d+)", text)[0]) / 1024
-
-
-def start(name: str, directory: Path, policy: str, *options: str) -> Server:
-    """Start a server and wait until it has loaded everything."""
-    directory.mkdir(exist_ok=True)
-    port = free_port()
-    log = directory.parent / f"{name}.log"
-    if name == "redis":
-        assert REDIS is not None
-        command = [REDIS, "--port", str(port), "--dir", str(directory), "--save", ""]
-        command += ["--appendonly", "yes", "--appendfsync", policy]
-        command += ["--auto-aof-rewrite-percentage", "0", "--aof-use-rdb-preamble", "no"]
-    else:
-        command = [sys.executable, "-m", "kvserver", "--port", str(port), "--fsync", policy]
-        command += ["--data-dir", str(directory), *options]
-    began = time.perf_counter()
-    with log.open("wb") as out:
-        process = subprocess.Popen(command, cwd=ROOT, stdout=out, stderr=out)
-    server = Server(name, process, port, 0.0, log)
-    while True:
-        if process.poll() is not None:
-            raise RuntimeError(log.read_text()[-2000:])
-        with contextlib.suppress(OSError):
-            if not isinstance(server.ask(b"DBSIZE"), hiredis.ReplyError):
-                break
-        time.sleep(0.01)
-    server.start_s = time.perf_counter() - began
-    fields = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
-    server.start_cpu_s = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-    return server
-
-
-@contextlib.contextmanager
-def running(name: str, directory: Path, policy: str, *options: str) -> Iterator[Server]:
-    server = start(name, directory, policy, *options)
-    try:
-        yield server
-    finally:
-        if server.process.poll() is None:
-            server.stop()
-
-
-def requests_per_s(server: Server, count: int, *options: str) -> float:
-    assert BENCHMARK is not None
-    command = [BENCHMARK, "-p", str(server.port), "-n", str(count), "-c", "50", "--csv", *options]
-    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    rows = list(csv.reader(io.StringIO(said)))
-    return float(rows[-1][1])
-
+WORK = os.environ.get("KVSTORE_BENCH_DIR")
+"""Where the data goes; the system's directory for temporary files unless set."""
 
 # ------------------------------------------------------------------------------------- appends
 
@@ -430,9 +335,6 @@ def main() -> None:
     if options.markdown:
         options.markdown.write_text("\n".join(lines) + "\n")
 
-
-WORK = os.environ.get("KVSTORE_BENCH_DIR")
-"""Where the data goes; the system's directory for temporary files unless set."""
 
 if __name__ == "__main__":
     main()
