@@ -19,6 +19,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
 
+NO_SPACE = frozenset({errno.ENOSPC, errno.EFBIG, errno.EDQUOT})
+"""What may pass by itself; any other error of a write or a rename is a device that failed."""
+
 
 class File(Protocol):
     """An open file of the journal's directory; written at its end only."""

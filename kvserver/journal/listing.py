@@ -2,8 +2,8 @@
 
 A segment is created, its name made durable, and only then listed. A new list is written aside,
 synced, renamed, and the directory synced. Until the rename the old list stands: an error before it
-is a refusal, after which nothing has changed. A directory that cannot be synced is a device that
-failed: nobody knows what it would show after a crash.
+is a refusal, after which nothing has changed. A rename that failed for want of anything but space,
+or a directory that cannot be synced, is a device that failed: nobody knows which list it has.
 
 `Listing` is used by threads (maintenance, compaction) beside the server's own, which only reads
 `manifest`.
@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from kvserver.errors import JournalError, JournalFullError
 from kvserver.journal import manifest as manifests
+from kvserver.journal.fs import NO_SPACE
 from kvserver.journal.manifest import Entry, Manifest
 
 if TYPE_CHECKING:
@@ -103,7 +104,12 @@ class Listing:
         """Save a new list; an OSError means that the old one still stands."""
         wanted = Manifest(entries)
         manifests.write_file(self._fs, manifests.MANIFEST_TEMP, manifests.encode(wanted))
-        self._fs.rename(manifests.MANIFEST_TEMP, manifests.MANIFEST)
+        try:
+            self._fs.rename(manifests.MANIFEST_TEMP, manifests.MANIFEST)
+        except OSError as error:
+            if error.errno not in NO_SPACE:
+                self._fail(f"renaming the manifest failed: {error.strerror}")
+            raise
         self.manifest = wanted
         self._sync_directory()
 

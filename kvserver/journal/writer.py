@@ -22,7 +22,6 @@ write. `maintain` then syncs the full one and lists it as closed.
 
 from __future__ import annotations
 
-import errno
 import threading
 import time
 from collections import deque
@@ -34,6 +33,7 @@ from zlib import crc32
 from kvserver.errors import JournalFailedError, JournalFullError
 from kvserver.journal import manifest as manifests
 from kvserver.journal.backup import Backups
+from kvserver.journal.fs import NO_SPACE
 from kvserver.journal.listing import Listing
 from kvserver.journal.manifest import Entry, Manifest
 from kvserver.journal.record import (
@@ -53,7 +53,6 @@ if TYPE_CHECKING:
 DEFAULT_SEGMENT_BYTES = 64 << 20
 MAX_EFFECTS = MAX_ELEMENTS // 2
 """In one record; a reader refuses twice as many."""
-NO_SPACE = frozenset({errno.ENOSPC, errno.EFBIG, errno.EDQUOT})
 
 
 @dataclass(slots=True)

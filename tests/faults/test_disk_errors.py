@@ -98,6 +98,25 @@ def test_a_write_error_that_is_not_about_space_is_a_failed_device() -> None:
     assert journal.failed
 
 
+def test_a_rename_that_was_done_and_says_that_it_failed_is_a_failed_device(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    disk = MemoryDisk()
+    journal, _, _ = restart(disk)
+    journal.append(TURNS[0])
+    rename = disk.rename
+
+    def done_all_the_same(old: str, new: str) -> None:
+        rename(old, new)
+        raise OSError(errno.EIO, "planned")
+
+    monkeypatch.setattr(disk, "rename", done_all_the_same)
+    journal.want_rotation()
+    with pytest.raises(JournalFailedError, match="renaming the manifest failed"):
+        journal.maintain()
+    assert restart(disk.killed())[1] == STATES[1]
+
+
 def outcome(disk: MemoryDisk) -> str:
     try:
         live(disk)
