@@ -160,7 +160,7 @@ def _bytes_option(name: str, help_: str) -> _Decorator:
 @_option(
     "--debug-commands", "Allow DEBUG SLEEP to clients on this machine; for tests.", is_flag=True
 )
-@_bytes_option("--maxmemory", "Memory for data; 0 for no limit.")
+@_bytes_option("--maxmemory", "Memory, that of the process itself included; 0 for no limit.")
 @_option(
     "--maxmemory-policy",
     "What to do when it is used up.",

@@ -21,7 +21,15 @@ from typing import Any, Final
 from kvserver.config import Config
 from kvserver.errors import ConfigError
 
-__all__ = ["bind_port", "bind_unix", "check_exposure", "endpoint", "hosts_of"]
+__all__ = [
+    "bind_port",
+    "bind_unix",
+    "check_exposure",
+    "endpoint",
+    "hosts_of",
+    "remove_unix",
+    "unix_identity",
+]
 
 BACKLOG: Final = 1024
 _MISSING: Final = frozenset({errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT, errno.EPROTONOSUPPORT})
@@ -93,9 +101,12 @@ def _bind(host: str, port: int) -> socket.socket:
 
 
 def bind_unix(path: str) -> socket.socket:
-    """Listen on a Unix socket, replacing one that a crash left behind. Raises ConfigError."""
+    """Listen on a Unix socket, replacing one that a crash left behind. Raises ConfigError.
+
+    Nothing else at that path is touched: no file, and no socket that somebody listens on.
+    """
     with contextlib.suppress(OSError):
-        if stat.S_ISSOCK(os.stat(path).st_mode):  # noqa: PTH116 - of a name that may be gone
+        if stat.S_ISSOCK(os.lstat(path).st_mode) and _nobody_listens(path):
             Path(path).unlink()
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
@@ -106,6 +117,25 @@ def bind_unix(path: str) -> socket.socket:
         sock.close()
         raise ConfigError(f"cannot listen on {path}: {error.strerror or error}") from error
     return sock
+
+
+def _nobody_listens(path: str) -> bool:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.setblocking(False)
+        return probe.connect_ex(path) == errno.ECONNREFUSED
+
+
+def unix_identity(path: str) -> tuple[int, int]:
+    """Return what tells the file at a path from one that took its place."""
+    status = os.lstat(path)
+    return status.st_dev, status.st_ino
+
+
+def remove_unix(path: str, identity: tuple[int, int]) -> None:
+    """Remove a socket of ours, unless something else has its name by now."""
+    with contextlib.suppress(OSError):
+        if unix_identity(path) == identity:
+            Path(path).unlink()
 
 
 def endpoint(name: Any) -> str:

@@ -11,6 +11,7 @@ few keys picked at random, as Redis does; ``volatile-ttl`` takes the key that ex
 
 from __future__ import annotations
 
+import logging
 import os
 import resource
 import sys
@@ -37,6 +38,8 @@ __all__ = [
     "resident_bytes",
 ]
 
+log = logging.getLogger("kvserver")
+
 OUT_OF_MEMORY: Final = "OOM command not allowed when used memory > 'maxmemory'."
 TABLE_BYTES: Final = 100
 """What an entry takes in the tables of the keyspace. A mean: a table grows by doubling, and a count
@@ -45,7 +48,9 @@ _USE_BYTES: Final = 100
 """The same for the time of last use."""
 DEADLINE_BYTES: Final = 200
 """What a deadline costs in its two tables; measured with a million spread over days."""
-_EVICTIONS_AT_ONCE: Final = 100_000
+_SLICE_NS: Final = 1_500_000
+_AT_ONCE: Final = 32
+"""How long one command evicts, and so many keys at least."""
 _TRIES: Final = 20
 _HEADER: Final = sys.getsizeof(b"")
 
@@ -131,8 +136,10 @@ class MemoryLimit:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._keyspace = engine.keyspace
-        self.base_bytes = 0
-        """Memory of the process without data."""
+        self.base_bytes = resident_bytes()
+        """Memory of the process without data; what is freed later must not count as that."""
+        self.behind = False
+        """More is to be evicted than one command should wait for."""
         self.apply()
 
     def apply(self) -> None:
@@ -149,7 +156,12 @@ class MemoryLimit:
             for key, value in data.items():
                 measured[key] = value
             self._keyspace.data = data = measured
-            self.base_bytes = max(0, resident_bytes() - self._data_bytes())
+        if config.maxmemory_bytes <= self.base_bytes:
+            log.warning(
+                "maxmemory is %d bytes, but the process takes %d without any data",
+                config.maxmemory_bytes,
+                self.base_bytes,
+            )
         if not self._tracks_use():
             data.used_at = None
         elif data.used_at is None:
@@ -214,19 +226,25 @@ class MemoryLimit:
         return True
 
     def make_room(self) -> bool:
-        """Evict until the limit holds; whether it does."""
+        """Evict until the limit holds, for a slice of time; whether a write may go on.
+
+        It may, too, while there is more to evict: that is done beside the commands that follow.
+        """
         limit = self._engine.config.maxmemory_bytes
-        if self.used_bytes() <= limit:
-            return True
-        for _ in range(_EVICTIONS_AT_ONCE):
+        self.behind = False
+        until = time.perf_counter_ns() + _SLICE_NS
+        evicted = 0
+        while limit and self.used_bytes() > limit:
+            if evicted and evicted % _AT_ONCE == 0 and time.perf_counter_ns() > until:
+                self.behind = True
+                return True
             victim = self._victim()
             if victim is None:
                 return False
             self._keyspace.delete(victim, "evicted")
             self._engine.stats.evicted += 1
-            if self.used_bytes() <= limit:
-                return True
-        return False
+            evicted += 1
+        return True
 
     def _victim(self) -> bytes | None:
         keyspace = self._keyspace

@@ -168,7 +168,13 @@ class Reactor(Commits):
             if self._committing is not None:
                 await self.committed()
                 continue
-            busy = self._expiry_behind or self._garbage or bool(self.engine.suspended)
+            engine = self.engine
+            busy = (
+                self._expiry_behind
+                or self._garbage
+                or engine.memory.behind
+                or bool(engine.suspended)
+            )
             ready = poller.poll(0) if busy else wait(self.linger_s)
             if not ready and not busy:
                 if fileno >= 0:
@@ -249,6 +255,8 @@ class Reactor(Commits):
             self._advance_suspended()
         if self._expiry_behind:
             self.expire()
+        if engine.memory.behind:
+            engine.memory.make_room()
         if self._garbage:
             self._garbage = engine.keyspace.free_garbage(FREE_ENTRIES)
         return self._write_journal() if keyspace.effects else False
@@ -401,7 +409,7 @@ class Reactor(Commits):
         while self._doomed:
             self._doomed.pop().transport.close()
         self._garbage = self.engine.keyspace.free_garbage(FREE_ENTRIES)
-        if self._expiry_behind or self._garbage:
+        if self._expiry_behind or self._garbage or self.engine.memory.behind:
             self.nudge()  # there may be no client that wakes the task which goes on with it
         if self._accept_again and time.monotonic() >= self._accept_again:
             self._accept_again = 0.0

@@ -17,7 +17,6 @@ import signal
 import socket
 import sys
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import trio
@@ -28,7 +27,14 @@ from kvserver.journal.directory import open_directory
 from kvserver.journal.manager import CompactionManager
 from kvserver.journal.recovery import Recovery, recovery_mode
 from kvserver.journal.service import JournalService
-from kvserver.listening import bind_port, bind_unix, check_exposure, endpoint
+from kvserver.listening import (
+    bind_port,
+    bind_unix,
+    check_exposure,
+    endpoint,
+    remove_unix,
+    unix_identity,
+)
 from kvserver.reactor import SHORT_LINGER_S, Connection, Reactor
 
 if TYPE_CHECKING:
@@ -64,6 +70,7 @@ class Server:
         self.journal: Journal | None = None
         self.port = 0
         self._listening_on: list[str] = []
+        self._unix_identity: tuple[int, int] | None = None
         self._stop = trio.Event()
         self._hurry = trio.Event()
         self.engine.shutdown_requested = self.request_stop
@@ -73,6 +80,11 @@ class Server:
         if self._stop.is_set():
             self._hurry.set()
         self._stop.set()
+
+    def remove_unix_socket(self) -> None:
+        """Remove the Unix socket, if this server made one."""
+        if self._unix_identity is not None:
+            remove_unix(self.config.unix_socket, self._unix_identity)
 
     async def run(self) -> int:
         """Serve until asked to stop; return the exit status.
@@ -117,6 +129,7 @@ class Server:
         unix = []
         if config.unix_socket:
             unix.append(bind_unix(config.unix_socket))
+            self._unix_identity = unix_identity(config.unix_socket)
             self._listening_on.append(config.unix_socket)
         if not config.tls_cert:
             return main + unix
@@ -301,8 +314,9 @@ def serve(config: Config) -> int:
         level=config.log_level.upper(),
         format="%(asctime)s %(levelname)s %(message)s",
     )
+    server = Server(config)
     try:
-        return trio.run(Server(config).run)
+        return trio.run(server.run)
     except (KvserverError, BaseExceptionGroup) as error:
         expected = _expected(error)
         if expected is None:
@@ -310,8 +324,7 @@ def serve(config: Config) -> int:
         sys.stderr.write(f"kvserver: {expected}\n")
         return EXIT_DEVICE_FAILED if isinstance(expected, JournalFailedError) else 1
     finally:
-        if config.unix_socket:
-            Path(config.unix_socket).unlink(missing_ok=True)
+        server.remove_unix_socket()
 
 
 def _expected(error: BaseException) -> KvserverError | None:

@@ -203,6 +203,7 @@ class Session:
         """Run a command once CLIENT PAUSE is over."""
         while self.engine.holds_back(command):
             yield time.monotonic() + 0.05
+        self.suspended_since = (command, args, time.perf_counter_ns())  # it begins only now
         reply = command.handler(self, args)
         return reply if isinstance(reply, bytes) else (yield from reply)
 

@@ -191,6 +191,25 @@ def test_a_unix_socket_is_served_and_removed(tmp_path: Path) -> None:
     assert not path.exists()
 
 
+def test_a_start_that_fails_leaves_a_running_servers_unix_socket_and_any_file_alone(
+    tmp_path: Path,
+) -> None:
+    path, notes = tmp_path / "kv.sock", tmp_path / "notes.txt"
+    notes.write_text("precious")
+    data = str(tmp_path / "data")
+    with running_server(tmp_path / "data", "--unix-socket", str(path)):
+        for wanted in (path, notes):
+            status, said = start_expecting_refusal(
+                "--port", "0", "--data-dir", data, "--unix-socket", str(wanted)
+            )
+            assert (status, said.count("\n")) == (1, 1)
+        with socket.socket(socket.AF_UNIX) as sock:
+            sock.connect(str(path))
+            sock.sendall(frame(b"PING"))
+            exactly(sock, b"+PONG\r\n")
+    assert notes.read_text() == "precious"
+
+
 # ------------------------------------------------------------------------- clients that misbehave
 
 

@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import socket
 from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 
 from kvserver.config import Config
 from kvserver.errors import ConfigError
-from kvserver.listening import bind_port, check_exposure, endpoint, hosts_of
+from kvserver.listening import (
+    bind_port,
+    bind_unix,
+    check_exposure,
+    endpoint,
+    hosts_of,
+    remove_unix,
+    unix_identity,
+)
 
 NOT_HERE = "2001:db8::1"
 """An address for documentation, which no machine has."""
@@ -80,3 +89,35 @@ def test_addresses_are_read_and_written_as_redis_does() -> None:
     assert hosts_of("127.0.0.1 -::1") == [("127.0.0.1", False), ("::1", True)]
     assert endpoint(("127.0.0.1", 6379)) == "127.0.0.1:6379"
     assert endpoint(("::1", 6379, 0, 0)) == "[::1]:6379"
+
+
+def test_a_unix_socket_replaces_what_a_crash_left_and_nothing_else(tmp_path: Path) -> None:
+    path = str(tmp_path / "kv.sock")
+    bind_unix(path).close()  # as a crash leaves it
+    with bind_unix(path) as sock:
+        with pytest.raises(ConfigError, match="cannot listen on"):
+            bind_unix(path)
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(path)
+            sock.accept()[0].close()
+    notes = tmp_path / "notes.txt"
+    notes.write_text("precious")
+    link = tmp_path / "link"
+    link.symlink_to(notes)
+    for name in (notes, link):
+        with pytest.raises(ConfigError, match="cannot listen on"):
+            bind_unix(str(name))
+    assert link.is_symlink()
+    assert notes.read_text() == "precious"
+
+
+def test_a_socket_that_took_our_place_is_left_there(tmp_path: Path) -> None:
+    path = str(tmp_path / "kv.sock")
+    with bind_unix(path):
+        ours = unix_identity(path)
+        (tmp_path / "kv.sock").rename(tmp_path / "old.sock")
+        with bind_unix(path):
+            remove_unix(path, ours)
+            theirs = unix_identity(path)
+            remove_unix(path, theirs)
+    assert not (tmp_path / "kv.sock").exists()

@@ -57,6 +57,21 @@ def test_eviction_keeps_under_the_limit(policy: str) -> None:
     server.check()
 
 
+def test_a_limit_far_below_what_is_there_stops_nobody_while_keys_are_evicted() -> None:
+    server = Server(maxmemory_policy="allkeys-lru")
+    base_bytes = server.engine.memory.base_bytes
+    server.keyspace.set_many([b"key%d" % n for n in range(20_000)], [b"x" * 50] * 20_000)
+    room = 1_000_000
+    assert server("CONFIG", "SET", "maxmemory", base_bytes + room) == b"+OK\r\n"
+    assert server.engine.memory.base_bytes == base_bytes
+    assert server("SET", "one", "more") == b"+OK\r\n"
+    while server.engine.memory.behind:
+        assert server.engine.memory.make_room()
+    assert server.engine.memory.used_bytes() <= base_bytes + room
+    assert len(server.keyspace) > 1000
+    server.check()
+
+
 @pytest.mark.parametrize("policy", ["volatile-lru", "volatile-ttl"])
 def test_keys_without_a_deadline_are_spared(policy: str) -> None:
     server = limited(policy, 100_000)
