@@ -20,6 +20,7 @@ from typing import Any, Final
 import click
 
 from kvserver.config import FSYNC_POLICIES, LOG_RECOVERY_MODES, MAXMEMORY_POLICIES, Config
+from parser.stdio import ensure_streams, forget_stdout
 
 __all__ = ["cli", "main"]
 
@@ -199,7 +200,7 @@ def cli(ctx: click.Context, /, password_file: str | None, **options: Any) -> Non
     from kvserver.hub import parse_event_flags
 
     if parse_event_flags(options["notify_keyspace_events"]) is None:
-        raise click.UsageError("--notify-keyspace-events takes letters of Ag$lshzxeKEtmdn")
+        raise click.UsageError("--notify-keyspace-events takes letters of Ag$lshzxeKEtd")
     config = Config(**{**options, "data_dir": Path(options["data_dir"])})
     config.password = _password(password_file)
     from kvserver.server import serve
@@ -218,4 +219,9 @@ def _password(file: str | None) -> str:
 
 def main() -> None:
     """Entry point of the console script."""
-    sys.exit(cli.main(prog_name="kvserver"))
+    ensure_streams()
+    try:
+        sys.exit(cli.main(prog_name="kvserver"))
+    except OSError as error:  # nobody takes what is printed
+        forget_stdout()
+        sys.exit(f"kvserver: {error.strerror or error}")

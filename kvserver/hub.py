@@ -40,11 +40,14 @@ EVENT_CLASSES: Final = {
 """Event -> its letter in notify-keyspace-events; summaries count as a type of a module (``d``)."""
 
 _ALL: Final = "g$lshzxetd"
-_OTHERS: Final = "KEmn"
+_OTHERS: Final = "KE"
 
 
 def parse_event_flags(text: str) -> frozenset[str] | None:
-    """Read notify-keyspace-events; None when it holds a letter that means nothing."""
+    """Read notify-keyspace-events; None when it holds a letter that means nothing here.
+
+    That includes ``m`` and ``n``: misses and new keys are not announced.
+    """
     flags = set(text)
     if "A" in flags:
         flags |= set(_ALL)
@@ -55,7 +58,7 @@ def parse_event_flags(text: str) -> frozenset[str] | None:
 def format_event_flags(flags: frozenset[str]) -> str:
     """Write the flags in the order in which Redis shows them."""
     classes = "A" if flags >= set(_ALL) else "".join(letter for letter in _ALL if letter in flags)
-    return classes + "".join(letter for letter in "KEm" if letter in flags)
+    return classes + "".join(letter for letter in _OTHERS if letter in flags)
 
 
 class Hub:

@@ -132,7 +132,7 @@ def _put_log_level(engine: Engine, text: str) -> None:
 def _put_events(engine: Engine, text: str) -> None:
     flags = parse_event_flags(text)
     if flags is None:
-        raise BadValueError("Invalid event class character. Use 'Ag$lshzxeKEtmdn'.")
+        raise BadValueError("Invalid event class character. Use 'Ag$lshzxeKEtd'.")
     engine.hub.notify(flags)
 
 

@@ -11,6 +11,7 @@ from typing import Final
 import click
 
 from kvclient.cli._common import LazyGroup, Settings, shared_options
+from parser.stdio import ensure_streams, forget_stdout
 
 __all__ = ["LAZY", "cli", "main"]
 
@@ -79,7 +80,11 @@ def cli(ctx: click.Context) -> None:
 
 def main() -> None:
     """Run ``kvcli``."""
+    ensure_streams()
     try:
         cli.main(prog_name="kvcli")
     except KeyboardInterrupt:
         sys.exit(130)
+    except OSError as error:  # what click itself prints, such as help, did not get out
+        forget_stdout()
+        sys.exit(f"kvcli: {error.strerror or error}")

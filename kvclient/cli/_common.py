@@ -28,6 +28,7 @@ import click
 
 from kvclient.errors import AuthFailed, ConnectionFailed, KvError, ProtocolError, UrlError
 from kvclient.url import Address, parse_url
+from parser.stdio import forget_stdout
 
 if TYPE_CHECKING:
     from kvclient.client import Client
@@ -155,7 +156,7 @@ def translated_errors() -> Iterator[None]:
     try:
         yield
     except BrokenPipeError:
-        _forget_stdout()
+        forget_stdout()
         raise SystemExit(0) from None
     except ConnectionFailed as error:
         raise Failure(_no_server(error)) from error
@@ -191,14 +192,6 @@ def _no_server(error: ConnectionFailed) -> str:
     if host not in {"127.0.0.1", "localhost", "[::1]"}:
         return f"{error}; is kvserver running there?"
     return f"{error}; start one with: kvserver{options}"
-
-
-def _forget_stdout() -> None:
-    """Let nothing be written to a closed pipe when the interpreter ends."""
-    with contextlib.suppress(OSError, ValueError):
-        devnull = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(devnull, sys.stdout.fileno())
-        os.close(devnull)
 
 
 # ---------------------------------------------------------------------------------------- output
@@ -252,16 +245,17 @@ def table(
     right: Sequence[str] = (),
 ) -> None:
     """Draw a table for people; ``right`` names the columns of numbers."""
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
+
+    from kvclient.cli._console import Screen
 
     drawn = Table(title=title, title_justify="left", header_style="bold", box=None, pad_edge=False)
     for column in columns:
         drawn.add_column(column, justify="right" if column in right else "left", overflow="fold")
     for row in rows:
         drawn.add_row(*[Text(_cell(value)) for value in row])
-    Console(highlight=False).print(drawn)
+    Screen(highlight=False).print(drawn)
 
 
 def _cell(value: Any) -> str:

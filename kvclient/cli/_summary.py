@@ -18,10 +18,10 @@ __all__ = ["draw_summary", "events_of", "patterns_of_template", "span", "summary
 
 def draw_summary(client: Client, key: str | bytes, summary: dict[str, Any]) -> None:
     """Print the summary as a readable table, with the text of each event's template."""
-    from rich.console import Console
+    from kvclient.cli._console import Screen
 
     lines = events_of(client, summary)
-    Console(highlight=False).print(summary_view(key, summary, lines))
+    Screen(highlight=False).print(summary_view(key, summary, lines))
 
 
 def events_of(client: Client, summary: dict[str, Any]) -> list[EventLine]:

@@ -77,9 +77,9 @@ def demo(settings: Settings, lines: int, seed: int) -> None:
         if settings.json:
             _play(story, Path(name), lines, seed, None)
         else:
-            from rich.console import Console
+            from kvclient.cli._console import Screen
 
-            _play(story, Path(name), lines, seed, Console(highlight=False, soft_wrap=True))
+            _play(story, Path(name), lines, seed, Screen(highlight=False, soft_wrap=True))
     if settings.json:
         echo_json(asdict(story))
 

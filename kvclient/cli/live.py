@@ -204,12 +204,14 @@ def watch_stats(settings: Settings, every_s: float, count: int | None) -> None:
 
 def _live(look: Callable[[], tuple[RenderableType, bool]], every_s: float, *, screen: bool) -> None:
     """Draw what ``look`` returns until it says that it is the last, or q is pressed."""
-    from rich.console import Console, Group
+    from rich.console import Group
     from rich.live import Live
     from rich.text import Text
 
+    from kvclient.cli._console import Screen
+
     view, last = look()
-    console = Console(highlight=False)
+    console = Screen(highlight=False)
     with (
         _single_keys() as pressed,
         Live(view, console=console, screen=screen, auto_refresh=False) as live,

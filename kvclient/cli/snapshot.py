@@ -181,10 +181,11 @@ def store(settings: Settings, pattern: str, limit: int | None) -> None:
 
 
 def _draw(entries: Iterator[Entry]) -> None:
-    from rich.console import Console
     from rich.text import Text
 
-    console = Console(highlight=False)
+    from kvclient.cli._console import Screen
+
+    console = Screen(highlight=False)
     n = 0
     for entry in entries:
         n += 1

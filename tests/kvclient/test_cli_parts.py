@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+import subprocess
+import sys
 from collections import deque
 from pathlib import Path
 
@@ -198,3 +200,27 @@ def test_a_unix_socket_is_an_address_too(tmp_path: Path) -> None:
         assert done.stdout == "PONG\n", done.stderr
     finally:
         server.stop()
+
+
+@pytest.mark.parametrize("module", ["kvclient", "kvserver"])
+@pytest.mark.parametrize(
+    ("redirected", "status", "said"),
+    [
+        (">&-", 0, ""),
+        (">&- 2>&-", 0, ""),
+        (">/dev/full", 1, "No space left on device\n"),
+    ],
+)
+def test_standard_streams_that_are_closed_or_full_are_no_traceback(
+    module: str, redirected: str, status: int, said: str
+) -> None:
+    if "/dev/full" in redirected and not Path("/dev/full").exists():
+        pytest.skip("this system has no /dev/full")
+    done = subprocess.run(
+        ["sh", "-c", f'exec "$0" -m {module} --help {redirected}', sys.executable],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == status
+    assert done.stderr.partition(": ")[2] == said

@@ -82,13 +82,13 @@ def _print_json(timeline: Timeline, rows: int, untimed: int) -> None:
 
 
 def _draw(timeline: Timeline, rows: int, untimed: int) -> None:
-    from rich.console import Console
     from rich.text import Text
 
+    from kvclient.cli._console import Screen
     from parser.summary import format_time_ms
 
     width, buckets = timeline.rows(rows)
-    console = Console(highlight=False)
+    console = Screen(highlight=False)
     total: Counter[str] = Counter()
     for _, counts in buckets:
         total.update(counts)

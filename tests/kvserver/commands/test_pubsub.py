@@ -153,9 +153,7 @@ def test_events_cost_nothing_when_nobody_asked(server: Server) -> None:
     assert not server.keyspace.listening
 
 
-@pytest.mark.parametrize(
-    ("given", "shown"), [("KEA", "AKE"), ("g$xdtKe", "g$xetdK"), ("", ""), ("AKEmn", "AKEm")]
-)
+@pytest.mark.parametrize(("given", "shown"), [("KEA", "AKE"), ("g$xdtKe", "g$xetdK"), ("", "")])
 def test_flags_are_shown_in_the_order_of_redis(given: str, shown: str) -> None:
     flags = parse_event_flags(given)
     assert flags is not None
