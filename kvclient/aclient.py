@@ -7,6 +7,7 @@ told from the next one; the command may have run.
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator, Sequence
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -334,4 +335,6 @@ def _why(error: BaseException) -> str:
         error = error.__cause__.exceptions[0]
     elif error.__cause__ is not None:
         error = error.__cause__
+    if isinstance(error, ConnectionError | TimeoutError) and error.errno:
+        return os.strerror(error.errno).lower()  # Trio's own text repeats the address
     return (getattr(error, "strerror", None) or str(error)).lower()

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from parser.errors import reason_of
@@ -150,6 +150,8 @@ def _planned(
         problems.append(Problem(found.path, why))
         return None
     recipe = recipe_of(found, content.sample)
+    if found.kind == "stdin" and content.size is not None:  # a pipe that has ended already
+        recipe = replace(recipe, expected_bytes=content.size)
     content.sample = b""
     return Planned(found, content, recipe, SourceInfo(0))
 
