@@ -12,6 +12,7 @@ from typing import IO, TYPE_CHECKING, Any, cast
 import click
 
 from kvclient.cli._common import Settings, echo_json, fail, open_client, pass_settings, shown
+from kvclient.errors import ReplyError
 
 if TYPE_CHECKING:
     from kvclient.client import Client
@@ -86,18 +87,16 @@ def compact(settings: Settings, no_wait: bool) -> None:
         before = client.stats()
         if "journal_bytes" not in before:
             fail("the server has no journal")
-        if not before["compaction_running"]:
-            client.execute("BGREWRITEAOF")
+        # one that runs already lacks what was written since it began
+        while before["compaction_running"] or not _started(client):
+            if no_wait:
+                fail("one is running already; it does not fold what was written since it began")
+            _ended(client, before)
+            before = client.stats()
         if no_wait:
             click.echo("started")
             return
-        after = before
-        while True:
-            after = client.stats()
-            tried = after["compaction_runs"] + after["compaction_failed_runs"]
-            if tried > before["compaction_runs"] + before["compaction_failed_runs"]:
-                break
-            time.sleep(POLL_S)
+        after = _ended(client, before)
     if after["compaction_failed_runs"] > before["compaction_failed_runs"]:
         fail(f"compaction failed: {after['compaction_last_error']}")
     figures = {
@@ -112,3 +111,24 @@ def compact(settings: Settings, no_wait: bool) -> None:
             f"{figures['bytes_before']:,} bytes became {figures['bytes_after']:,}"
             f" in {figures['seconds']:.1f} s"
         )
+
+
+def _started(client: Client) -> bool:
+    """Start a compaction, unless one is running."""
+    try:
+        client.execute("BGREWRITEAOF")
+    except ReplyError as error:
+        if "already in progress" not in str(error):
+            raise
+        return False
+    return True
+
+
+def _ended(client: Client, before: dict[str, Any]) -> dict[str, Any]:
+    """Wait until one more has been tried than before; return the figures."""
+    tried = before["compaction_runs"] + before["compaction_failed_runs"]
+    while True:
+        after = client.stats()
+        if after["compaction_runs"] + after["compaction_failed_runs"] > tried:
+            return after
+        time.sleep(POLL_S)

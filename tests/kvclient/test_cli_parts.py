@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import subprocess
 import sys
@@ -11,10 +12,11 @@ from pathlib import Path
 
 import click
 import pytest
+from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kvclient.cli import LAZY, SECTIONS, cli
+from kvclient.cli import LAZY, SECTIONS, backup, cli
 from kvclient.cli._common import bytes_as_json, shown
 from kvclient.cli._dashboard import Dashboard, flat, size_text, sparkline, told
 from kvclient.cli._summary import span
@@ -224,3 +226,45 @@ def test_standard_streams_that_are_closed_or_full_are_no_traceback(
     )
     assert done.returncode == status
     assert done.stderr.partition(": ")[2] == said
+
+
+class Compacting:
+    """A server in the middle of a compaction of its own."""
+
+    def __init__(self) -> None:
+        self.runs = 0
+        self.running = True
+        self.asked = 0
+
+    def stats(self) -> dict[str, object]:
+        said = {
+            "journal_bytes": 1000 >> self.runs,
+            "compaction_running": int(self.running),
+            "compaction_runs": self.runs,
+            "compaction_failed_runs": 0,
+            "compaction_last_duration_s": "0.5",
+        }
+        if self.running:  # it ends right after somebody has looked
+            self.running, self.runs = False, self.runs + 1
+        return said
+
+    def execute(self, command: str) -> None:
+        assert command == "BGREWRITEAOF"
+        assert not self.running
+        self.asked += 1
+        self.running = True
+
+
+def test_compact_waits_for_a_compaction_that_runs_and_then_starts_its_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    server = Compacting()
+    monkeypatch.setattr(backup, "open_client", lambda _: contextlib.nullcontext(server))
+    done = CliRunner().invoke(cli, ["--json", "compact"])
+    assert done.exit_code == 0
+    assert server.asked == 1
+    assert json.loads(done.output) == {"bytes_before": 500, "bytes_after": 250, "seconds": 0.5}
+    server.running = True
+    done = CliRunner().invoke(cli, ["compact", "--no-wait"])
+    assert (done.exit_code, server.asked) == (1, 1)
+    assert "one is running already" in done.output
