@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 from kvserver.values import SummaryValue
 
 if TYPE_CHECKING:
+    from kvserver.keyspace import Keyspace
     from kvserver.session import Session
 
-__all__ = ["Found", "plain_values"]
+__all__ = ["Found", "count_found", "plain_values"]
 
 _NEVER: Final = float("inf")
 
@@ -48,3 +49,10 @@ def plain_values(session: Session, keys: tuple[bytes, ...]) -> Found | None:
     if type(data) is not dict:
         session.engine.memory.note_use(keys)
     return values
+
+
+def count_found(keyspace: Keyspace, values: Found) -> None:
+    """Count the hits and misses among what `plain_values` returned."""
+    misses = 0 if type(values) is tuple else values.count(None)
+    keyspace.misses += misses
+    keyspace.hits += len(values) - misses

@@ -232,9 +232,11 @@ class MemoryLimit:
         """
         limit = self._engine.config.maxmemory_bytes
         self.behind = False
+        if not limit or self.used_bytes() <= limit:  # as for nearly every write
+            return True
         until = time.perf_counter_ns() + _SLICE_NS
         evicted = 0
-        while limit and self.used_bytes() > limit:
+        while self.used_bytes() > limit:
             if evicted and evicted % _AT_ONCE == 0 and time.perf_counter_ns() > until:
                 self.behind = True
                 return True

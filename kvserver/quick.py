@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 
 from kvserver import resp
 from kvserver.errors import CommandError
-from kvserver.lookup import Found, plain_values
+from kvserver.lookup import Found, count_found, plain_values
 from kvserver.runs import NEXT, run_of
 
 if TYPE_CHECKING:
@@ -157,7 +157,6 @@ def serve_alike(
     each, rest = divmod(shape.requests, len(chunks))
     if rest or not each:
         return None
-    keyspace = sessions[0].keyspace
     if shape.reply is not None:
         if not _set_run(sessions[0], keys, values, len(chunks) * len(chunks[0])):
             return None
@@ -171,9 +170,7 @@ def serve_alike(
             session.out.append(
                 session.null if value is None else b"$%d\r\n%b\r\n" % (len(value), value)
             )
-        misses = 0 if type(got) is tuple else got.count(None)
-        keyspace.misses += misses
-        keyspace.hits += len(got) - misses
+        count_found(sessions[0].keyspace, got)
     calls[shape.name] = calls.get(shape.name, 0) + shape.requests
     return shape.name
 

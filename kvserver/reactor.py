@@ -168,13 +168,7 @@ class Reactor(Commits):
             if self._committing is not None:
                 await self.committed()
                 continue
-            engine = self.engine
-            busy = (
-                self._expiry_behind
-                or self._garbage
-                or engine.memory.behind
-                or bool(engine.suspended)
-            )
+            busy = self._is_behind or bool(self.engine.suspended)
             ready = poller.poll(0) if busy else wait(self.linger_s)
             if not ready and not busy:
                 if fileno >= 0:
@@ -190,6 +184,11 @@ class Reactor(Commits):
             if time.perf_counter_ns() - gave_way > GIVE_WAY_NS:
                 await trio.lowlevel.checkpoint()
                 gave_way = time.perf_counter_ns()
+
+    @property
+    def _is_behind(self) -> bool:
+        """Whether there is something to expire, to evict or to free that no turn has reached."""
+        return self._expiry_behind or self._garbage or self.engine.memory.behind
 
     def turn(self, ready: list[tuple[int, int]]) -> bool:
         """Run what has come, and put its effects into the journal; whether there were any."""
@@ -409,7 +408,7 @@ class Reactor(Commits):
         while self._doomed:
             self._doomed.pop().transport.close()
         self._garbage = self.engine.keyspace.free_garbage(FREE_ENTRIES)
-        if self._expiry_behind or self._garbage or self.engine.memory.behind:
+        if self._is_behind:
             self.nudge()  # there may be no client that wakes the task which goes on with it
         if self._accept_again and time.monotonic() >= self._accept_again:
             self._accept_again = 0.0

@@ -322,7 +322,6 @@ class Session:
         """Close the connection when everything in ``out`` has been sent; run nothing more."""
         self.closing = True
         self.retable()
-        self.retable()
         self.engine.dirty[self] = None
 
     def take(self) -> bytes:

@@ -10,7 +10,7 @@ from kvserver import resp
 from kvserver.commands.table import CommandTable, wrong_arity
 from kvserver.errors import CommandError
 from kvserver.keyspace import WRONG_TYPE, Keyspace
-from kvserver.lookup import plain_values
+from kvserver.lookup import count_found, plain_values
 from kvserver.numbers import parse_int
 from kvserver.session import Session
 from parser.summary import to_json
@@ -165,9 +165,7 @@ def _values(session: Session, keys: list[bytes]) -> list[bytes]:
     keyspace, null = session.keyspace, session.null
     values = plain_values(session, tuple(keys)) if len(keys) > 1 else None
     if values is not None:
-        misses = 0 if type(values) is tuple else values.count(None)
-        keyspace.misses += misses
-        keyspace.hits += len(values) - misses
+        count_found(keyspace, values)
         return [
             null if value is None else b"$%d\r\n%b\r\n" % (len(value), value) for value in values
         ]
