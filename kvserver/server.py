@@ -36,6 +36,7 @@ from kvserver.listening import (
     unix_identity,
 )
 from kvserver.reactor import SHORT_LINGER_S, Connection, Reactor
+from parser.groups import only_of
 
 if TYPE_CHECKING:
     from kvserver.commands.table import Command
@@ -330,10 +331,5 @@ def serve(config: Config) -> int:
 def _expected(error: BaseException) -> KvserverError | None:
     """Return the error to tell a person about, when there is nothing worse in the group."""
     if isinstance(error, BaseExceptionGroup):
-        matched, rest = error.split(KvserverError)
-        if matched is None or rest is not None:
-            return None
-        error = matched
-        while isinstance(error, BaseExceptionGroup):
-            error = error.exceptions[0]
+        return only_of(error, KvserverError)
     return error if isinstance(error, KvserverError) else None

@@ -32,9 +32,10 @@ import trio
 
 from parser.consumer import BATCH, Consumer, Found, OnCommit
 from parser.discovery import Discovery, Inode, Seen
-from parser.errors import UnreadableError, reason_of, unwrapped
+from parser.errors import UnreadableError, reason_of
 from parser.fingerprint import SourceInfo
 from parser.followed import UNTRIED, FollowedFile
+from parser.groups import unwrapped
 from parser.messages import Message, count_piece
 from parser.pieces import Piece
 from parser.pipeline import Pipeline, now_ms

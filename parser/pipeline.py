@@ -25,7 +25,7 @@ import trio
 
 from parser import frames, spawn
 from parser.consumer import Consumer, Found, OnCommit
-from parser.errors import unwrapped
+from parser.groups import unwrapped
 from parser.messages import Message
 from parser.plan import Planned, Task, tasks_of
 from parser.ranges import covered

@@ -19,9 +19,9 @@ from typing import Any, Final
 import trio
 
 from parser.consumer import OnCommit
-from parser.errors import unwrapped
 from parser.format import Format, make_format
 from parser.formats import format_named
+from parser.groups import unwrapped
 from parser.pipeline import RANGE_BYTES, Pipeline, now_ms
 from parser.plan import Planned, RecipeOf, identify
 from parser.recipe import Recipe

@@ -120,7 +120,7 @@ def _count(
     import trio
 
     from kvclient.sink import StoreSink
-    from parser.errors import only_of
+    from parser.groups import only_of
     from parser.report import Report
 
     how = reading_of(reading)
