@@ -18,7 +18,6 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from kvserver import resp
 from kvserver.commands import load_registry
 from kvserver.config import Config
 from kvserver.hub import Hub
@@ -168,4 +167,4 @@ class Engine:
         """Log and count what must not happen; return the reply for whoever met it."""
         self.stats.internal_errors += 1
         log.error("internal error, client %d", session.id, exc_info=error)
-        return resp.error("ERR internal error")
+        return session.error("ERR internal error")

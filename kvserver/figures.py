@@ -271,16 +271,33 @@ def _cpu(engine: Engine) -> Figures:  # noqa: ARG001 - as every section
 
 
 def _commandstats(engine: Engine) -> Figures:
-    counted = engine.stats
+    counted, commands = engine.stats, engine.registry.commands
+    rejected = counted.rejected_calls
+    calls = {
+        name: count - rejected.get(name, 0)
+        for name, count in counted.by_command(commands).items()
+        if not commands[name].subcommands
+    }
+    for name, histogram in counted.latency.items():
+        if name not in calls:  # a subcommand: each call of one is timed
+            calls[name] = histogram.count
     shown = {}
-    for name, calls in sorted(counted.by_command(engine.registry.commands).items()):
-        histogram = counted.latency.get(name)
-        mean_us = histogram.mean_us if histogram is not None else 0.0
+    for name in sorted(calls.keys() | rejected.keys()):
+        known = counted.latency.get(name)
+        mean_us = known.mean_us if known is not None else 0.0
+        n = calls.get(name, 0)
         shown[f"cmdstat_{name}"] = (
-            f"calls={calls},usec={int(calls * mean_us)},usec_per_call={mean_us:.2f},"
-            "rejected_calls=0,failed_calls=0"
+            f"calls={n},usec={int(n * mean_us)},usec_per_call={mean_us:.2f},"
+            f"rejected_calls={rejected.get(name, 0)},"
+            f"failed_calls={counted.failed_calls.get(name, 0)}"
         )
     return shown
+
+
+def _errorstats(engine: Engine) -> Figures:
+    return {
+        f"errorstat_{kind}": f"count={count}" for kind, count in sorted(engine.stats.errors.items())
+    }
 
 
 def _latencystats(engine: Engine) -> Figures:
@@ -318,7 +335,7 @@ SECTIONS: Final[dict[str, Callable[[Engine], Figures]]] = {
     "cpu": _cpu,
     "modules": lambda _engine: {},
     "commandstats": _commandstats,
-    "errorstats": lambda _engine: {},
+    "errorstats": _errorstats,
     "latencystats": _latencystats,
     "cluster": lambda _engine: {"cluster_enabled": 0},
     "keyspace": _keyspace,

@@ -100,8 +100,7 @@ def serve(session: Session, data: bytes, calls: dict[bytes, int]) -> bytes | Non
         try:
             session.out.append(session.table[name](session, args))
         except CommandError as error:
-            session.engine.stats.error_replies += 1
-            session.out.append(resp.error(error.text))
+            session.out.append(session.failed_call(args, error.text))
         except Exception as error:  # noqa: BLE001 - one client's fault is never another's
             session.out.append(session.engine.internal_error(session, error))
         calls[name] = calls.get(name, 0) + 1

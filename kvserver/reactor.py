@@ -27,7 +27,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 import trio
 
-from kvserver import resp
 from kvserver.busypoll import BusyPolling
 from kvserver.commits import Commits
 from kvserver.connections import RECV_BYTES, Connection
@@ -341,8 +340,7 @@ class Reactor(Commits):
                         self._weigh(session)
                 break
             except CommandError as error:
-                self.engine.stats.error_replies += 1
-                append(resp.error(error.text))
+                append(session.failed_call(args, error.text))
             except Exception as error:  # noqa: BLE001 - one client's fault is never another's
                 append(self.engine.internal_error(session, error))
         calls = self.engine.stats.calls
@@ -358,7 +356,7 @@ class Reactor(Commits):
         reader, stats = connection.reader, self.engine.stats
         if reader.error is not None:
             stats.protocol_errors += 1
-            connection.session.out.append(resp.error(f"ERR {reader.error}"))
+            connection.session.out.append(connection.session.error(f"ERR {reader.error}"))
             connection.session.close_after_reply()
         elif reader.held_bytes > self.engine.config.max_query_bytes:
             stats.query_limit_closed += 1

@@ -21,7 +21,7 @@ import time
 from typing import TYPE_CHECKING, Any, Final
 
 from kvserver import resp
-from kvserver.commands.table import Caller, Command, Work, unknown_command
+from kvserver.commands.table import Caller, Command, Work, unknown_command, wrong_arity
 from kvserver.errors import CommandError
 
 if TYPE_CHECKING:
@@ -149,7 +149,7 @@ class Session:
         try:
             reply = self.table[args[0]](self, args)
         except CommandError as error:
-            return resp.error(error.text)
+            return self.failed_call(args, error.text)
         while self.pending is not None:
             reply = self.advance(1_000_000_000) or b""
         return reply
@@ -186,7 +186,7 @@ class Session:
     def _admit(self, command: Command, args: list[bytes]) -> None:
         """Let a command through, or raise CommandError with the reason why not."""
         if command.wrong_arity(len(args)):
-            raise CommandError(f"ERR wrong number of arguments for '{command.name}' command")
+            raise CommandError(wrong_arity(command.name))
         if not self.authenticated and "no_auth" not in command.flags:
             raise CommandError("NOAUTH Authentication required.")
         if self.subscribed and self.resp == 2 and command.name not in _WHEN_SUBSCRIBED:
@@ -224,13 +224,14 @@ class Session:
 
     def _refuse(self, command: Command, text: str) -> bytes:
         """Answer a command that is not let through; a transaction it belongs to is doomed."""
-        self.engine.stats.error_replies += 1
         if command.name == "exec":
             self.end_transaction()
-            text = f"EXECABORT Transaction discarded because of: {text.removeprefix('ERR ')}"
+            if not text.startswith("EXECABORT "):
+                text = f"EXECABORT Transaction discarded because of: {text.removeprefix('ERR ')}"
         elif self.queue is not None:
             self.queue_failed = True
-        return b"" if self.silent else resp.error(text)
+        reply = self.rejected(command.name, text)
+        return b"" if self.silent else reply
 
     def call(self, args: list[bytes]) -> bytes:
         """Run a command that was let through before (EXEC), to its end."""
@@ -265,6 +266,7 @@ class Session:
         An error in it is a reply too: the session is free again in any case.
         """
         assert self.pending is not None
+        since = self.suspended_since
         until = time.perf_counter_ns() + budget_ns
         try:
             while True:  # at least one step, however small the budget
@@ -277,7 +279,7 @@ class Session:
         except StopIteration as done:
             reply: bytes = done.value
         except CommandError as error:
-            reply = resp.error(error.text)
+            reply = self.failed(since[0].name if since is not None else "", error.text)
         except Exception as error:  # noqa: BLE001 - one client's fault is never another's
             reply = self.engine.internal_error(self, error)
         self._resume()
@@ -305,6 +307,30 @@ class Session:
             command, args, began = since
             self.engine.stats.timed(self, command, args, time.perf_counter_ns() - began)
         self.retable()
+
+    # ----------------------------------------------------------------------------------- errors
+
+    def error(self, text: str) -> bytes:
+        """Count an error that belongs to no command of ours; return the reply that says so."""
+        self.engine.stats.count_error(text)
+        return resp.error(text)
+
+    def rejected(self, name: str, text: str) -> bytes:
+        """The same of a command that was not let through to its handler."""
+        counted = self.engine.stats.rejected_calls
+        counted[name] = counted.get(name, 0) + 1
+        return self.error(text)
+
+    def failed(self, name: str, text: str) -> bytes:
+        """The same of a command whose handler ended in an error."""
+        counted = self.engine.stats.failed_calls
+        counted[name] = counted.get(name, 0) + 1
+        return self.error(text)
+
+    def failed_call(self, args: list[bytes], text: str) -> bytes:
+        """The same of a call, where the command itself is not at hand."""
+        command = self.engine.registry.find(args[0])
+        return self.failed(command.name, text) if command is not None else self.error(text)
 
     # ----------------------------------------------------------------------------------- output
 

@@ -23,6 +23,7 @@ __all__ = ["Histogram", "SlowEntry", "Stats"]
 _BUCKETS: Final = 128
 _MOST_SLOW_ENTRIES: Final = 1_000_000
 _SPELLINGS: Final = 1000
+_MAX_KIND_CHARS: Final = 32
 
 
 class Histogram:
@@ -111,9 +112,26 @@ class Stats:
         self.output_limit_closed = 0
         self.query_limit_closed = 0
         self.evicted = 0
-        self.error_replies = 0
+        self.rejected_calls: dict[str, int] = {}
+        """Command -> calls that were not let through to its handler."""
+        self.failed_calls: dict[str, int] = {}
+        """Command -> calls that ended in an error."""
+        self.errors: dict[str, int] = {}
+        """First word of an error -> how often it was the reply."""
         self.peak_clients = 0
         self.turns = 0
+
+    def count_error(self, text: str) -> None:
+        """Note an error that a client is told."""
+        kind, space, _ = text[:_MAX_KIND_CHARS].partition(" ")
+        if not space:
+            kind = "ERR"
+        self.errors[kind] = self.errors.get(kind, 0) + 1
+
+    @property
+    def error_replies(self) -> int:
+        """Errors that clients were told."""
+        return sum(self.errors.values())
 
     def sampled(self, name: str, ns: int, n: int) -> None:
         """Note that ``n`` calls of a quick command took ``ns`` each."""
@@ -141,6 +159,9 @@ class Stats:
         """Set the counters back to zero; what is remembered (SLOWLOG, spikes) stays."""
         self.calls.clear()
         self.latency.clear()
+        self.rejected_calls.clear()
+        self.failed_calls.clear()
+        self.errors.clear()
         for name in (
             "connections",
             "rejected_connections",
@@ -151,7 +172,6 @@ class Stats:
             "output_limit_closed",
             "query_limit_closed",
             "evicted",
-            "error_replies",
             "auth_failures",
             "turns",
         ):

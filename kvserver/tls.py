@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Final
 
 import trio
 
-from kvserver import resp
 from kvserver.errors import ConfigError, JournalFailedError
 from kvserver.listening import endpoint
 from kvserver.requests import RequestReader
@@ -216,7 +215,7 @@ class TlsServer:
                 self._reactor.execute(session, commands)
             if reader.error is not None:
                 engine.stats.protocol_errors += 1
-                session.out.append(resp.error(f"ERR {reader.error}"))
+                session.out.append(session.error(f"ERR {reader.error}"))
                 session.close_after_reply()
             elif reader.held_bytes > config.max_query_bytes:
                 engine.stats.query_limit_closed += 1

@@ -194,7 +194,7 @@ def debug(session: Session, args: list[bytes]) -> bytes:
         time.sleep(min(max(seconds, 0.0), _LONGEST_SLEEP_S))
         return OK
     if args[1].upper() == b"SLEEP":
-        return wrong_arity("debug|sleep")
+        raise CommandError(wrong_arity("debug|sleep"))
     raise CommandError(
         f"ERR unknown subcommand or wrong number of arguments for '{shown(args[1])}'. "
         "Try DEBUG HELP."

@@ -38,8 +38,7 @@ def shown(keyspace: Keyspace, key: bytes, value: bytes) -> bytes:
 def get(session: Session, args: list[bytes]) -> bytes:
     """Returns the string value of a key; a summary as JSON."""
     if len(args) != 2:
-        session.engine.stats.error_replies += 1
-        return wrong_arity("get")
+        return session.rejected("get", wrong_arity("get"))
     key = args[1]
     keyspace = session.keyspace
     value = keyspace.data.get(key)
@@ -63,8 +62,7 @@ def set_(session: Session, args: list[bytes]) -> bytes:
         session.keyspace.set(key, value)
         return resp.OK
     if len(args) < 3:
-        session.engine.stats.error_replies += 1
-        return wrong_arity("set")
+        return session.rejected("set", wrong_arity("set"))
     if len(args) == 5 and args[3] in _LIFETIMES:  # the usual way to write to a cache
         keyspace = session.keyspace
         deadline_ms = absolute_deadline(keyspace, args[4], args[3].upper(), "set")
@@ -192,8 +190,7 @@ def _values(session: Session, keys: list[bytes]) -> list[bytes]:
 def mset(session: Session, args: list[bytes]) -> bytes:
     """Sets the string values of several keys, all at once."""
     if len(args) % 2 == 0 or len(args) < 3:
-        session.engine.stats.error_replies += 1
-        return wrong_arity("mset")
+        return session.rejected("mset", wrong_arity("mset"))
     session.keyspace.set_many(args[1::2], args[2::2])
     return resp.OK
 

@@ -32,7 +32,7 @@ def _delta(raw: bytes) -> bytes:
 def merge(session: Session, args: list[bytes]) -> bytes:
     """Adds deltas (msgpack or JSON) to the summaries of keys; all or nothing."""
     if len(args) % 2 == 0:
-        return wrong_arity("merge")
+        raise CommandError(wrong_arity("merge"))
     keyspace = session.keyspace
     keys = args[1::2]
     deltas = [_delta(raw) for raw in args[2::2]]
@@ -51,7 +51,7 @@ def ingest(session: Session, args: list[bytes]) -> bytes:
     if len(args) == 3:
         new = keyspace.ingest(args[1], args[2])
     elif len(args) % 2:
-        return wrong_arity("ingest")
+        raise CommandError(wrong_arity("ingest"))
     else:
         new = keyspace.ingest(args[1], args[2:])
     announce_patterns(session)

@@ -14,7 +14,6 @@ from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-from kvserver import resp
 from kvserver.errors import CommandError
 
 if TYPE_CHECKING:
@@ -159,10 +158,7 @@ class CommandTable:
         def dispatch(session: Session, args: list[bytes]) -> Reply:
             if alone is not None and len(args) == 1:
                 return alone(session, args)
-            command = container.resolve(args)
-            if command.wrong_arity(len(args)):
-                return wrong_arity(command.name)
-            return command.handler(session, args)
+            return container.resolve(args).handler(session, args)
 
         container = Command(
             name,
@@ -231,13 +227,11 @@ def _checked(command: Command) -> Caller:
 
     def call(session: Session, args: list[bytes]) -> bytes:
         if (len(args) != arity) if exact else (len(args) < least):
-            session.engine.stats.error_replies += 1
-            return wrong_arity(command.name)
+            return session.rejected(command.name, wrong_arity(command.name))
         try:
             reply = handler(session, args)
         except CommandError as error:
-            session.engine.stats.error_replies += 1
-            return resp.error(error.text)
+            return session.failed(command.name, error.text)
         return reply if isinstance(reply, bytes) else session.suspend(command, args, reply)
 
     return call
@@ -247,18 +241,19 @@ def _timed(command: Command) -> Caller:
     handler = command.handler
 
     def call(session: Session, args: list[bytes]) -> bytes:
-        if command.wrong_arity(len(args)):
-            session.engine.stats.error_replies += 1
-            return wrong_arity(command.name)
+        called = command
+        if command.subcommands and len(args) > 1:  # counted by itself: config|get
+            try:
+                called = command.resolve(args)
+            except CommandError as error:
+                return session.error(error.text)
+        if called.wrong_arity(len(args)):
+            return session.rejected(called.name, wrong_arity(called.name))
         began = time.perf_counter_ns()
         try:
             reply = handler(session, args)
         except CommandError as error:
-            session.engine.stats.error_replies += 1
-            reply = resp.error(error.text)
-        called = command
-        if command.subcommands and len(args) > 1:  # counted by itself: config|get
-            called = command.subcommands.get(args[1].decode("latin-1").lower(), command)
+            reply = session.failed(called.name, error.text)
         if not isinstance(reply, bytes):
             return session.suspend(called, args, reply)
         session.engine.stats.timed(session, called, args, time.perf_counter_ns() - began)
@@ -267,14 +262,12 @@ def _timed(command: Command) -> Caller:
     return call
 
 
-def wrong_arity(name: str) -> bytes:
-    """The reply to too few or too many arguments; a wrong EXEC ends the transaction."""
+def wrong_arity(name: str) -> str:
+    """What to say to too few or too many arguments; a wrong EXEC ends the transaction."""
+    text = f"wrong number of arguments for '{name}' command"
     if name == "exec":
-        return resp.error(
-            f"EXECABORT Transaction discarded because of: wrong number of arguments for '{name}' "
-            "command"
-        )
-    return resp.error(f"ERR wrong number of arguments for '{name}' command")
+        return f"EXECABORT Transaction discarded because of: {text}"
+    return f"ERR {text}"
 
 
 def unknown_command(session: Session, args: list[bytes]) -> bytes:
@@ -286,7 +279,6 @@ def unknown_command(session: Session, args: list[bytes]) -> bytes:
         log.warning("an HTTP request from %s, closed: possibly an attack", session.address)
         session.close_after_reply()
         return b""
-    session.engine.stats.error_replies += 1
     name = args[0][:MAX_SHOWN_BYTES].partition(b"\0")[0]
     shown = b""
     for arg in args[1:]:
@@ -294,4 +286,4 @@ def unknown_command(session: Session, args: list[bytes]) -> bytes:
             break
         shown += b"'%b' " % arg[: MAX_SHOWN_BYTES - len(shown)].partition(b"\0")[0]
     text = b"ERR unknown command '%b', with args beginning with: %b" % (name, shown)
-    return resp.error(text.decode("utf-8", "surrogateescape"))
+    return session.error(text.decode("utf-8", "surrogateescape"))

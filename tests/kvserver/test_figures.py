@@ -48,10 +48,51 @@ def test_info_has_the_sections_and_the_names_that_exporters_look_for() -> None:
     assert info(engine)["Stats"]["total_error_replies"] == "4"
     assert list(info(engine, b"clients", b"KEYSPACE")) == ["Clients", "Keyspace"]
     assert info(engine, b"nonsense") == {}
-    engine.stats.calls[b"GET"] = 2
+    engine.stats.calls[b"GET"] = 3  # one of them rejected
     engine.stats.calls[b"get"] = 1
     everything = info(engine, b"everything")
     assert everything["Commandstats"]["cmdstat_get"].startswith("calls=3,usec=")
+
+
+def test_info_says_how_many_calls_of_each_command_failed_or_were_not_let_through() -> None:
+    engine = Engine()
+    session = engine.session()
+    for line in (
+        b"GET", b"GET a b", b"SET a 1 EX x", b"SET s abc", b"INCR s", b"NOSUCH x", b"CONFIG GET",
+        b"CONFIG NOSUCH", b"CONFIG GET maxmemory", b"MULTI", b"SET b", b"EXEC", b"MULTI",
+        b"INCR s", b"GET s", b"EXEC", b"EXEC", b"OBJECT FREQ s", b"MERGE a b c",
+    ):  # fmt: skip
+        session.run(line.split())
+        name = line.split()[0]
+        engine.stats.calls[name] = engine.stats.calls.get(name, 0) + 1
+    session.run([b"MERGE", b"s", b'{"count": 1}'])
+    shown = info(engine, b"commandstats", b"errorstats")
+    counted = {
+        name.removeprefix("cmdstat_"): tuple(
+            int(figures[field])
+            for figures in [dict(pair.split("=") for pair in text.split(","))]
+            for field in ("calls", "rejected_calls", "failed_calls")
+        )
+        for name, text in shown["Commandstats"].items()
+    }
+    assert counted == {  # as Redis 7.0.15 says of the same commands, but for MERGE
+        "get": (1, 2, 0),
+        "set": (2, 1, 1),
+        "incr": (2, 0, 2),
+        "config|get": (1, 1, 0),
+        "multi": (2, 0, 0),
+        "exec": (3, 0, 2),
+        "object|freq": (1, 0, 1),
+        "merge": (1, 0, 2),
+    }
+    assert shown["Errorstats"] == {
+        "errorstat_ERR": "count=12",
+        "errorstat_EXECABORT": "count=1",
+        "errorstat_WRONGTYPE": "count=1",
+    }
+    assert info(engine)["Stats"]["total_error_replies"] == "14"
+    session.run([b"CONFIG", b"RESETSTAT"])
+    assert info(engine, b"errorstats")["Errorstats"] == {}
 
 
 def test_stats_counts_what_was_ingested_source_by_source() -> None:
