@@ -9,7 +9,7 @@ Exact: every key with a deadline is in exactly one bucket, no stale entries to c
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 from sortedcontainers import SortedDict
@@ -48,6 +48,26 @@ class Deadlines(dict[bytes, int]):
             held.add(key)
         else:
             self._buckets[bucket] = {held, key}
+
+    def put_many(self, keys: Sequence[bytes], deadlines_ms: Sequence[int]) -> None:
+        """The same as ``put`` of each, in this order; quicker where all fall into one bucket."""
+        bucket = min(deadlines_ms) >> BUCKET_SHIFT
+        if max(deadlines_ms) >> BUCKET_SHIFT != bucket:
+            for key, deadline_ms in zip(keys, deadlines_ms, strict=True):
+                self.put(key, deadline_ms)
+            return
+        for key in self.keys() & keys:
+            old = self[key] >> BUCKET_SHIFT
+            if old != bucket:
+                self._leave(key, old)
+        self.update(zip(keys, deadlines_ms, strict=True))
+        held = self._buckets.get(bucket)
+        if held is None:
+            self._buckets[bucket] = set(keys) if len(keys) > 1 else keys[0]
+        elif type(held) is set:
+            held.update(keys)
+        else:
+            self._buckets[bucket] = {held, *keys}
 
     def drop(self, key: bytes) -> bool:
         """Forget the deadline of a key; whether it had one."""

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Sequence
+from itertools import repeat
 from typing import Final
 
 from kvserver.catalogue import PatternError
@@ -207,8 +208,20 @@ class Keyspace(Store):
             for key, value in zip(keys, values, strict=True):
                 self.set(key, value)
             return
+        if keys[0] == keys[-1] and len(keys) > 1:
+            # A record is applied whole: what it writes to a key but the last cannot be seen again.
+            latest = dict(zip(keys, values, strict=True))
+            keys, values = list(latest), list(latest.values())
         self._apply_mst(keys, values)
         self.effects.append(("mst", keys, values))
+
+    def set_many_until(
+        self, keys: Sequence[bytes], values: Sequence[bytes], deadlines_ms: Sequence[int]
+    ) -> None:
+        """Set many strings with deadlines that are to come, while nobody listens."""
+        self._store_many(keys, values)
+        self.deadlines.put_many(keys, deadlines_ms)
+        self.effects += zip(repeat("set"), keys, values, deadlines_ms)
 
     def put(self, key: bytes, value: bytes, deadline_ms: int | None, event: str) -> None:
         """Make the value of a key this one, of whatever type (COPY, RENAME)."""
@@ -267,6 +280,19 @@ class Keyspace(Store):
         self._remove(key, event)
         return True
 
+    def delete_many(self, keys: Sequence[bytes]) -> None:
+        """Delete keys that are all there, each named once, while nobody listens."""
+        values = list(map(self.data.pop, keys))
+        if self._feeds and any(type(value) is not bytes for value in values):
+            self._changed(keys)
+        if self.deadlines:
+            for key in self.deadlines.keys() & keys:
+                self.deadlines.drop(key)
+        self.effects += zip(repeat("del"), keys)
+        if self.buckets.crowded(len(self.data)):
+            for _ in keys:
+                self.buckets.thin_out(self.data, len(self.data))
+
     def _remove(self, key: bytes, event: str | None) -> None:
         value = self.data.pop(key)
         if key in self.deadlines:
@@ -299,6 +325,12 @@ class Keyspace(Store):
             if self.listening:
                 self.touched(key, "expire")
         return True
+
+    def expire_many(self, keys: Sequence[bytes], deadlines_ms: Sequence[int]) -> None:
+        """Set deadlines that are to come, of keys that are all there, while nobody listens."""
+        if keys:
+            self.deadlines.put_many(keys, deadlines_ms)
+            self.effects += zip(repeat("exp"), keys, deadlines_ms)
 
     def merge(self, key: bytes, delta: bytes) -> None:
         """Add a packed delta to a summary; the caller has made sure that it is one."""

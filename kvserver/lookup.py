@@ -10,6 +10,7 @@ which the cache holds, it costs the same.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import repeat
 from operator import itemgetter
 from typing import TYPE_CHECKING, Final, TypeAlias
@@ -20,12 +21,24 @@ if TYPE_CHECKING:
     from kvserver.keyspace import Keyspace
     from kvserver.session import Session
 
-__all__ = ["Found", "count_found", "plain_values"]
+__all__ = ["Found", "any_overdue", "count_found", "plain_replies", "plain_values"]
 
 _NEVER: Final = float("inf")
+_CRLF: Final = b"\r\n"
+_HEADS: Final = [b"$%d\r\n" % size for size in range(4096)]
+_BORDERS: Final = [b"\r\n$%d\r\n" % size for size in range(4096)]
+"""What stands between two replies."""
+_MANY_BYTES: Final = 1 << 20
+"""More than a client should be owed at once."""
 
 Found: TypeAlias = tuple[bytes, ...] | list[bytes | None]
 """Values in the order of their keys, None where there is none; a tuple has one of each key."""
+
+
+def any_overdue(keyspace: Keyspace, keys: Sequence[bytes]) -> bool:
+    """Whether a key's deadline has passed; whoever looks at it next must delete it."""
+    deadlines = keyspace.deadlines
+    return bool(deadlines) and min(map(deadlines.get, keys, repeat(_NEVER))) <= keyspace.now
 
 
 def plain_values(session: Session, keys: tuple[bytes, ...]) -> Found | None:
@@ -35,8 +48,8 @@ def plain_values(session: Session, keys: tuple[bytes, ...]) -> Found | None:
     notes the use where there is a limit on memory.
     """
     keyspace = session.keyspace
-    data, deadlines = keyspace.data, keyspace.deadlines
-    if deadlines and min(map(deadlines.get, keys, repeat(_NEVER))) <= keyspace.now:
+    data = keyspace.data
+    if any_overdue(keyspace, keys):
         return None
     values: Found
     hash(keys)  # each key keeps its hash
@@ -56,3 +69,42 @@ def count_found(keyspace: Keyspace, values: Found) -> None:
     misses = 0 if type(values) is tuple else values.count(None)
     keyspace.misses += misses
     keyspace.hits += len(values) - misses
+
+
+def plain_replies(session: Session, keys: Sequence[bytes]) -> bytes | None:
+    """Return what GET answers for each of two keys or more, joined, and count hits and misses.
+
+    None when one needs a closer look, or when that is more than a client should be owed at once.
+    """
+    values = plain_values(session, tuple(keys))
+    if values is None:
+        return None
+    if type(values) is tuple:
+        sizes = list(map(len, values))
+        size = sizes[0]
+        if size < 4096 and sizes.count(size) == len(sizes):
+            if size * len(sizes) > _MANY_BYTES:
+                return None
+            session.keyspace.hits += len(sizes)
+            return _HEADS[size] + _BORDERS[size].join(values) + _CRLF
+    return _mixed_replies(session, values)
+
+
+def _mixed_replies(session: Session, values: Found) -> bytes | None:
+    """Answer GETs whose values have several sizes, or some of which found nothing."""
+    null = session.null
+    parts: list[bytes] = []
+    try:
+        for value in values:
+            if value is None:
+                parts.append(null)
+            else:
+                parts += (_HEADS[len(value)], value, _CRLF)
+    except IndexError:
+        return None
+    if len(values) > _MANY_BYTES // 4096 and sum(map(len, parts)) > _MANY_BYTES:
+        return None
+    hits = (len(parts) - len(values)) // 2  # three parts where something was found, else one
+    session.keyspace.hits += hits
+    session.keyspace.misses += len(values) - hits
+    return b"".join(parts)

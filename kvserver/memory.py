@@ -16,7 +16,7 @@ import os
 import resource
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -209,20 +209,20 @@ class MemoryLimit:
             present = filter(data.__contains__, keys)
             data.used_at.update(dict.fromkeys(present, int(time.monotonic())))
 
-    def set_many(self, keys: Sequence[bytes], values: Sequence[bytes], chunk_bytes: int) -> bool:
-        """Set strings that came in a chunk of that size; False when each must ask for its room.
+    def is_room_for(self, keys: int, chunk_bytes: int) -> bool:
+        """Whether so many keys of a chunk of that size may be set without each asking for its room.
 
-        They need not where all of them fit; and where every key may be evicted, as the next write
-        then makes up for the one chunk that this one is too large.
+        They may where all of them fit; and where every key may be evicted, as the next write then
+        makes up for the one chunk that this one is too large.
         """
         config = self._engine.config
-        most = self.used_bytes() + 2 * chunk_bytes + len(keys) * (TABLE_BYTES + _USE_BYTES)
+        each = TABLE_BYTES + _USE_BYTES + DEADLINE_BYTES
+        most = self.used_bytes() + 2 * chunk_bytes + keys * each
         if most > config.maxmemory_bytes and not (
             config.maxmemory_policy == "allkeys-lru" and self.make_room()
         ):
             return False
         self.note_use(())  # so that there is a place to note it
-        self._keyspace.set_many(keys, values)
         return True
 
     def make_room(self) -> bool:

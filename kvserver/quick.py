@@ -1,4 +1,4 @@
-"""The quick way for what clients send most: one request in a chunk, or a run of equal GETs or SETs.
+"""The quick way for what clients send most: one request in a chunk, or a run of equal commands.
 
 A chunk is cut at its line ends, and every header compared with the one that the argument behind it
 must have. Only when all of them agree is the chunk what it seems to be; anything else (binary
@@ -12,12 +12,14 @@ general way takes 0.9.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 from kvserver import resp
+from kvserver.columnwise import RUNS, set_run
 from kvserver.errors import CommandError
-from kvserver.lookup import Found, count_found, plain_values
+from kvserver.lookup import count_found, plain_replies, plain_values
 from kvserver.runs import NEXT, run_of
 
 if TYPE_CHECKING:
@@ -28,18 +30,13 @@ __all__ = ["can_be_joined", "serve", "serve_alike"]
 _CRLF: Final = b"\r\n"
 _COUNTS: Final = {b"*%d" % count: count for count in range(1, 64)}
 _HEADS: Final = [b"$%d" % size for size in range(4096)]
-_REPLY_HEADS: Final = [b"$%d\r\n" % size for size in range(4096)]
-_REPLY_BORDERS: Final = [b"\r\n$%d\r\n" % size for size in range(4096)]
-"""What stands between two replies."""
 _head_of: Final = _HEADS.__getitem__
-_MANY_BYTES: Final = 1 << 20
 _NO_COUNT: Final = 1 << 30
 _GETS: Final = frozenset([b"GET", b"get"])
 _SETS: Final = frozenset([b"SET", b"set"])
-_OPENINGS: Final = frozenset(
-    [b"*2\r\n$3\r\n%b" % name for name in _GETS] + [b"*3\r\n$3\r\n%b" % name for name in _SETS]
-)
-_OPENING_BYTES: Final = 11
+_opening_of_run: Final = re.compile(
+    b"|".join(re.escape(b"*%d\r\n$%d\r\n%b\r\n" % (n, len(name), name)) for name, n in RUNS)
+).match
 _SHORT_BYTES: Final = 72
 """A shorter chunk is hardly a run."""
 
@@ -56,8 +53,8 @@ def serve(session: Session, data: bytes, calls: dict[bytes, int]) -> bytes | Non
             shape, columns = found
             reply = shape.reply
             if reply is None:
-                reply = _get_run(session, columns[0])
-            elif not _set_run(session, *columns, len(data)):
+                reply = plain_replies(session, columns[0])
+            elif not set_run(session, *columns, len(data)):
                 reply = None
             if reply is not None:
                 session.out.append(reply)
@@ -66,9 +63,9 @@ def serve(session: Session, data: bytes, calls: dict[bytes, int]) -> bytes | Non
                 return name
         following = data.count(NEXT)
         if following:
-            opening = data[:_OPENING_BYTES]
-            if opening not in _OPENINGS or data.count(opening) <= following:
-                return None  # several requests, and not all of them GETs or all SETs
+            opening = _opening_of_run(data)
+            if opening is None or data.count(opening[0]) <= following:
+                return None  # several requests, and not all of one kind
     tokens = data.split(_CRLF)
     head = tokens[0]
     count = _COUNTS.get(head, _NO_COUNT)
@@ -107,28 +104,34 @@ def serve(session: Session, data: bytes, calls: dict[bytes, int]) -> bytes | Non
         return name
     if pieces < 6:
         return None
-    if count == 2:
-        name, run, width = tokens[2], _GETS, 5
-    elif count == 3:
-        name, run, width = tokens[2], _SETS, 7
-    else:
-        return None
-    n = pieces // width
-    if name not in run or n == 0 or pieces != n * width + 1 or tokens[-1]:
-        return None
+    return _serve_run(session, tokens, count, len(data), calls)
+
+
+def _serve_run(
+    session: Session, tokens: list[bytes], count: int, chunk_bytes: int, calls: dict[bytes, int]
+) -> bytes | None:
+    """The same for a run of requests with so many arguments each, cut at the line ends."""
+    head, name_head, name = tokens[:3]
+    handler = RUNS.get((name, count))
+    width = 2 * count + 1
+    n, rest = divmod(len(tokens) - 1, width)
     if (
-        tokens[:-1:width].count(head) != n
-        or tokens[1::width].count(b"$3") != n
+        handler is None
+        or rest
+        or tokens[-1]
+        or name_head != _HEADS[len(name)]
+        or tokens[:-1:width].count(head) != n
+        or tokens[1::width].count(name_head) != n
         or tokens[2::width].count(name) != n
-        or not _sizes_agree(tokens[3::width], keys := tokens[4::width])
     ):
         return None
-    if width == 5:
-        reply = _get_run(session, tuple(keys))
-    elif _sizes_agree(tokens[5::width], values := tokens[6::width]):
-        reply = resp.OK * n if _set_run(session, keys, values, len(data)) else None
-    else:
-        reply = None
+    columns = []
+    for at in range(3, width, 2):
+        column = tokens[at + 1 :: width]
+        if not _sizes_agree(tokens[at::width], column):
+            return None
+        columns.append(column)
+    reply = handler(session, columns, chunk_bytes)
     if reply is None:
         return None
     session.out.append(reply)
@@ -157,7 +160,7 @@ def serve_alike(
     if rest or not each:
         return None
     if shape.reply is not None:
-        if not _set_run(sessions[0], keys, values, len(chunks) * len(chunks[0])):
+        if not set_run(sessions[0], keys, values, len(chunks) * len(chunks[0])):
             return None
         reply = resp.OK * each
         for session in sessions:
@@ -174,17 +177,6 @@ def serve_alike(
     return shape.name
 
 
-def _set_run(
-    session: Session, keys: Sequence[bytes], values: Sequence[bytes], chunk_bytes: int
-) -> bool:
-    """Set what came in a chunk of that size; False when each must ask for its memory."""
-    keyspace = session.keyspace
-    if type(keyspace.data) is not dict:  # there is a limit on memory
-        return session.engine.memory.set_many(keys, values, chunk_bytes)
-    keyspace.set_many(keys, values)
-    return True
-
-
 def _sizes_agree(heads: list[bytes], args: list[bytes]) -> bool:
     """Whether each header is the one of its argument."""
     size = len(args[0])
@@ -196,39 +188,3 @@ def _sizes_agree(heads: list[bytes], args: list[bytes]) -> bool:
         return list(map(_head_of, map(len, args))) == heads
     except IndexError:
         return False
-
-
-def _get_run(session: Session, keys: tuple[bytes, ...]) -> bytes | None:
-    """Answer a run of GETs; None when it is not for here."""
-    values = plain_values(session, keys)
-    if values is None:
-        return None
-    if type(values) is tuple:
-        sizes = list(map(len, values))
-        size = sizes[0]
-        if size < 4096 and sizes.count(size) == len(sizes):
-            if size * len(sizes) > _MANY_BYTES:
-                return None  # more than a client should be owed at once
-            session.keyspace.hits += len(sizes)
-            return _REPLY_HEADS[size] + _REPLY_BORDERS[size].join(values) + _CRLF
-    return _mixed_replies(session, values)
-
-
-def _mixed_replies(session: Session, values: Found) -> bytes | None:
-    """Answer GETs whose values have several sizes, or some of which found nothing."""
-    null = session.null
-    parts: list[bytes] = []
-    try:
-        for value in values:
-            if value is None:
-                parts.append(null)
-            else:
-                parts += (_REPLY_HEADS[len(value)], value, _CRLF)
-    except IndexError:
-        return None
-    if len(values) > _MANY_BYTES // 4096 and sum(map(len, parts)) > _MANY_BYTES:
-        return None
-    hits = (len(parts) - len(values)) // 2  # three parts where something was found, else one
-    session.keyspace.hits += hits
-    session.keyspace.misses += len(values) - hits
-    return b"".join(parts)

@@ -90,8 +90,12 @@ class LongArray:
 
     def add(self, items: Sequence[bytes]) -> None:
         """Append replies that are encoded already."""
-        self._count += len(items)
-        self._chunks.append(b"".join(items))
+        self.add_joined(len(items), b"".join(items))
+
+    def add_joined(self, count: int, items: bytes) -> None:
+        """The same for so many that are joined already."""
+        self._count += count
+        self._chunks.append(items)
 
     def encoded(self) -> bytes:
         """Return the whole array; one copy of its bytes."""

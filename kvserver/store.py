@@ -144,17 +144,20 @@ class Store:
             self.deadlines.drop(key)
 
     def _apply_mst(self, keys: Sequence[bytes], values: Sequence[bytes]) -> None:
+        self._store_many(keys, values)
+        deadlines = self.deadlines
+        if deadlines:
+            for key in keys:
+                if key in deadlines:
+                    deadlines.drop(key)
+
+    def _store_many(self, keys: Sequence[bytes], values: Sequence[bytes]) -> None:
         data = self.data
         before = len(data)
         data.update(zip(keys, values, strict=True))
         new = len(data) - before
         if new:  # a dict keeps its order: the new ones are the last
             self.buckets.arrivals += islice(reversed(data), new)
-        deadlines = self.deadlines
-        if deadlines:
-            for key in keys:
-                if key in deadlines:
-                    deadlines.drop(key)
 
     def _apply_del(self, key: bytes) -> None:
         if self.data.pop(key, None) is not None:

@@ -10,7 +10,7 @@ from kvserver import resp
 from kvserver.commands.table import CommandTable, wrong_arity
 from kvserver.errors import CommandError
 from kvserver.keyspace import WRONG_TYPE, Keyspace
-from kvserver.lookup import count_found, plain_values
+from kvserver.lookup import plain_replies
 from kvserver.numbers import parse_int
 from kvserver.session import Session
 from parser.summary import to_json
@@ -147,26 +147,25 @@ def set_with_deadline(
 def mget(session: Session, args: list[bytes]) -> bytes | Generator[None, None, bytes]:
     """Returns the string values of several keys; nothing for a key that holds none."""
     if len(args) <= 4 * SLICE_KEYS:
-        return resp.array(_values(session, args[1:]))
+        return b"*%d\r\n%b" % (len(args) - 1, _replies(session, args[1:]))
     return _mget_in_slices(session, args)
 
 
 def _mget_in_slices(session: Session, args: list[bytes]) -> Generator[None, None, bytes]:
     reply = resp.LongArray()
     for start in range(1, len(args), SLICE_KEYS):
-        reply.add(_values(session, args[start : start + SLICE_KEYS]))
+        keys = args[start : start + SLICE_KEYS]
+        reply.add_joined(len(keys), _replies(session, keys))
         yield
     return reply.encoded()
 
 
-def _values(session: Session, keys: list[bytes]) -> list[bytes]:
+def _replies(session: Session, keys: list[bytes]) -> bytes:
+    """Return what GET answers for each of the keys, joined; for a summary, too."""
+    replies = plain_replies(session, keys) if len(keys) > 1 else None
+    if replies is not None:
+        return replies
     keyspace, null = session.keyspace, session.null
-    values = plain_values(session, tuple(keys)) if len(keys) > 1 else None
-    if values is not None:
-        count_found(keyspace, values)
-        return [
-            null if value is None else b"$%d\r\n%b\r\n" % (len(value), value) for value in values
-        ]
     found = []
     for key in keys:
         value = keyspace.lookup(key)
@@ -175,7 +174,7 @@ def _values(session: Session, keys: list[bytes]) -> list[bytes]:
         else:
             text = value if type(value) is bytes else shown(keyspace, key, value)
             found.append(b"$%d\r\n%b\r\n" % (len(text), text))
-    return found
+    return b"".join(found)
 
 
 @TABLE.command(

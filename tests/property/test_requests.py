@@ -90,6 +90,39 @@ plain_commands = st.one_of(
     st.tuples(st.sampled_from([b"SET", b"set"]), st.sampled_from([b"a", b"bb"]), arguments),
     st.tuples(st.sampled_from([b"PING", b"INCR", b"MGET"]), st.sampled_from([b"a", b"n"])),
 ).map(list)
+usual_key = st.sampled_from([b"a", b"bb", b"m", b"n", b"x", b"y"])
+any_key = usual_key | st.sampled_from([b"s", b"t"])
+numbers = st.integers(-2, 12).map(str).map(str.encode)
+no_numbers = st.sampled_from(
+    [b"9" * 18, b"9223372036854775807", b"01", b"1_0", b" 1", b"+1", b"-0", b"", b"1.0", b"\r\n"]
+)
+lifetime = st.sampled_from([b"1", b"100", b"101", b"3000"])
+any_lifetime = lifetime | st.sampled_from([b"0", b"-1", b"x", b"9223372036854775807"])
+any_unit = st.sampled_from([b"EX", b"PX", b"ex", b"Px", b"EXAT", b"XX"])
+
+
+def alike(name: bytes, *arguments: st.SearchStrategy[bytes]) -> st.SearchStrategy[list[bytes]]:
+    """A run of four to six such commands, perhaps with other keys."""
+    return st.lists(
+        st.tuples(st.just(name), *arguments), min_size=4, max_size=6, unique_by=lambda c: c[1]
+    ) | st.tuples(st.just(name), *arguments).map(lambda command: [command] * 5)
+
+
+columnwise = st.one_of(
+    *[alike(name, any_key) for name in (b"EXISTS", b"DEL", b"unlink")],
+    alike(b"INCRBY", usual_key, numbers),
+    alike(b"INCRBY", any_key, numbers | no_numbers),
+    alike(b"EXPIRE", any_key, lifetime),
+    alike(b"expire", any_key, any_lifetime),
+    alike(b"SET", usual_key, numbers | no_numbers),
+    *[alike(name, keys) for name in (b"INCR", b"incr", b"DECR") for keys in (usual_key, any_key)],
+    alike(b"SETEX", any_key, lifetime, arguments),
+    alike(b"psetex", any_key, lifetime, numbers),
+    alike(b"SETEX", any_key, any_lifetime, numbers),
+    alike(b"SET", any_key, arguments, st.just(b"EX"), lifetime),
+    alike(b"SET", any_key, numbers, st.just(b"px"), lifetime),
+    alike(b"set", any_key, numbers, any_unit, any_lifetime),
+)
 even = st.binary(min_size=3, max_size=3) | st.sampled_from([b"\r\n*", b"$3\r", b"key", b"val"])
 large = st.binary(min_size=4, max_size=4).map(b"\r\n$300\r\n".join([b"x" * 146] * 2).__add__)
 runs = st.one_of(
@@ -103,6 +136,7 @@ runs = st.one_of(
     st.lists(
         st.tuples(st.just(b"SET"), st.sampled_from([b"a", b"t", b"s"]), arguments), max_size=6
     ),
+    columnwise,
 )
 
 
@@ -139,11 +173,15 @@ def the_same_is_known_of_memory(one: Engine, other: Engine) -> None:
         assert (data.used_at or {}).keys() == (expected.used_at or {}).keys()
 
 
-@given(st.lists(runs, max_size=4), rooms, st.booleans(), st.sampled_from([2, 3]))
+@given(st.lists(runs, max_size=4), rooms, st.booleans(), st.booleans(), st.sampled_from([2, 3]))
 def test_the_quick_way_answers_as_the_general_one(
-    chunks: list[list[list[bytes]]], room: int | None, overdue: bool, protocol: int
+    chunks: list[list[list[bytes]]], room: int | None, overdue: bool, heard: bool, protocol: int
 ) -> None:
     engines = two_engines(room, overdue=overdue)
+    events: list[list[tuple[bytes, str]]] = [[], []]
+    if heard:
+        for engine, told in zip(engines, events, strict=True):
+            engine.keyspace.listen(lambda key, event, told=told: told.append((key, event)))
     quick, general = engines[0].session(), engines[1].session()
     quick.use_protocol(protocol)
     general.use_protocol(protocol)
@@ -155,6 +193,7 @@ def test_the_quick_way_answers_as_the_general_one(
             quick.out += [quick.run(command) for command in read([stream])[0]]
         general.out += [general.run(command) for command in read_strictly(stream)[0]]
         assert quick.take() == general.take()
+    assert events[0] == events[1]
     the_same_is_known_of_memory(*engines)
     quick.keyspace.check()
     assert list(quick.keyspace.dump()) == list(general.keyspace.dump())
