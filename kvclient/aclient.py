@@ -27,7 +27,7 @@ from kvclient.errors import (
 )
 from kvclient.protocol import NEED_DATA, Arg, Decoder, Push, Reply, encode
 from kvclient.retry import Retry
-from kvclient.url import Address
+from kvclient.url import Address, tls_context
 
 __all__ = ["AsyncClient"]
 
@@ -318,9 +318,7 @@ async def _open(address: Address) -> trio.abc.Stream:
         return await trio.open_unix_socket(address.path)
     if not address.tls:
         return await trio.open_tcp_stream(address.host, address.port)
-    import ssl
-
-    context = ssl.create_default_context(cafile=address.ca_file)
+    context = tls_context(address)
     stream = await trio.open_ssl_over_tcp_stream(address.host, address.port, ssl_context=context)
     try:
         await stream.do_handshake()  # here, where a bad certificate can still be told as such

@@ -33,7 +33,7 @@ from kvclient.errors import (
 )
 from kvclient.protocol import NEED_DATA, Arg, Decoder, Push, Reply, encode
 from kvclient.retry import Retry
-from kvclient.url import Address
+from kvclient.url import Address, tls_context
 
 if TYPE_CHECKING:
     from kvclient.aclient import AsyncClient
@@ -348,13 +348,11 @@ def _connect(address: Address, timeout_s: float) -> socket.socket:
             connection.settimeout(timeout_s)
             connection.connect(address.path)
             return connection
+        context = tls_context(address) if address.tls else None
         connection = socket.create_connection((address.host, address.port), timeout_s)
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        if not address.tls:
+        if context is None:
             return connection
-        import ssl
-
-        context = ssl.create_default_context(cafile=address.ca_file)
         return context.wrap_socket(connection, server_hostname=address.host)
     except (OSError, UnicodeError) as error:
         if connection is not None:

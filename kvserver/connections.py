@@ -93,6 +93,13 @@ class Connections:
         self._doomed: list[Session] = []
         self._large_replies = 0
 
+    def adopt(self, sock: socket.socket, address: str, local_address: str) -> None:
+        """Serve a new client."""
+        session = self.engine.session(address, local_address)
+        session.transport = connection = Connection(self, sock, session)
+        self.connections[connection.fd] = connection
+        self._poller.register(connection.fd, READ)
+
     def send_replies(self) -> None:
         """Send what this turn produced; its effects are where the policy wants them."""
         leaving = 0

@@ -208,10 +208,9 @@ class Keyspace(Store):
             for key, value in zip(keys, values, strict=True):
                 self.set(key, value)
             return
-        if keys[0] == keys[-1] and len(keys) > 1:
+        if keys[0] == keys[-1] and keys.count(keys[0]) == len(keys):
             # A record is applied whole: what it writes to a key but the last cannot be seen again.
-            latest = dict(zip(keys, values, strict=True))
-            keys, values = list(latest), list(latest.values())
+            keys, values = keys[-1:], values[-1:]
         self._apply_mst(keys, values)
         self.effects.append(("mst", keys, values))
 

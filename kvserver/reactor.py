@@ -18,20 +18,19 @@ Guarantees:
 from __future__ import annotations
 
 import contextlib
-import errno
 import logging
 import socket
 import time
 from time import monotonic, perf_counter_ns
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import trio
 
+from kvserver.acceptor import Acceptor
 from kvserver.busypoll import BusyPolling
 from kvserver.commits import Commits
 from kvserver.connections import RECV_BYTES, Connection
 from kvserver.errors import CommandError
-from kvserver.listening import endpoint
 from kvserver.poller import BROKEN, READ, WRITE
 from kvserver.quick import can_be_joined, serve, serve_alike
 from kvserver.runs import NEXT
@@ -44,7 +43,6 @@ __all__ = ["SHORT_LINGER_S", "Connection", "Reactor"]
 
 log = logging.getLogger("kvserver")
 
-ACCEPT_BATCH: Final = 128
 SLICE_NS: Final = 1_500_000
 """How long a turn works on suspended commands, expiry and freeing, each."""
 LINGER_S: Final = 0.005
@@ -65,8 +63,6 @@ SAMPLED_TURNS: Final = 16
 """In one of so many turns the first client's commands are timed, for the percentiles."""
 EXPIRE_KEYS: Final = 200
 FREE_ENTRIES: Final = 2000
-ACCEPT_PAUSE_S: Final = 0.1
-TOO_MANY_CLIENTS: Final = b"-ERR max number of clients reached\r\n"
 
 
 class Reactor(Commits):
@@ -74,7 +70,7 @@ class Reactor(Commits):
 
     def __init__(self, engine: Engine) -> None:
         super().__init__(engine)
-        self._listeners: dict[int, socket.socket] = {}
+        self.acceptor = Acceptor(engine, self._poller, self.adopt)
         self._nudged, self._nudging = socket.socketpair()
         for end in (self._nudged, self._nudging):
             end.setblocking(False)
@@ -86,73 +82,13 @@ class Reactor(Commits):
         self._alike_bytes = 0
         """The length of what went quickly at the end of a turn: in the next, many may have it."""
         self._stopping = False
-        self._accept_again = 0.0
         self._expiry_behind = False
         self._garbage = False
-
-    def listen(self, sock: socket.socket) -> None:
-        """Accept clients from a listening socket."""
-        sock.setblocking(False)
-        self._listeners[sock.fileno()] = sock
-        self._poller.register(sock.fileno(), READ)
 
     def nudge(self) -> None:
         """End the wait for sockets: there is something to go on with."""
         with contextlib.suppress(BlockingIOError):
             self._nudging.send(b"!")
-
-    def stop_listening(self) -> None:
-        """Close the listening sockets; clients that are here stay."""
-        for fd, sock in self._listeners.items():
-            with contextlib.suppress(OSError, ValueError):
-                self._poller.unregister(fd)
-            sock.close()
-        self._listeners.clear()
-
-    def _accept(self, listener: socket.socket) -> None:
-        engine = self.engine
-        for _ in range(ACCEPT_BATCH):
-            try:
-                sock, peer = listener.accept()
-            except BlockingIOError:
-                return
-            except OSError as error:
-                if error.errno in {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}:
-                    self._pause_accepting(error)
-                return
-            sock.setblocking(False)
-            if len(engine.sessions) >= engine.config.max_clients:
-                engine.stats.rejected_connections += 1
-                with contextlib.suppress(OSError):
-                    sock.send(TOO_MANY_CLIENTS)
-                sock.close()
-                continue
-            try:
-                self._adopt(sock, peer)
-            except OSError:  # gone again already
-                sock.close()
-
-    def _adopt(self, sock: socket.socket, peer: Any) -> None:
-        local = ""
-        if sock.family in {socket.AF_INET, socket.AF_INET6}:
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            keepalive(sock, self.engine.config.tcp_keepalive_s)
-            address = endpoint(peer)
-            with contextlib.suppress(OSError):
-                local = endpoint(sock.getsockname())
-        else:
-            address = local = f"{self.engine.config.unix_socket}:0"
-        session = self.engine.session(address, local)
-        connection = Connection(self, sock, session)
-        session.transport = connection
-        self.connections[connection.fd] = connection
-        self._poller.register(connection.fd, READ)
-
-    def _pause_accepting(self, error: OSError) -> None:
-        log.warning("cannot accept clients: %s; trying again", error.strerror)
-        for fd in self._listeners:
-            self._poller.modify(fd, 0)
-        self._accept_again = time.monotonic() + ACCEPT_PAUSE_S
 
     async def run(self) -> None:
         """Serve until cancelled. Cancellation is noticed between turns, never inside one.
@@ -195,7 +131,7 @@ class Reactor(Commits):
         keyspace = engine.keyspace
         keyspace.now = keyspace.clock()
         engine.stats.turns = turns = engine.stats.turns + 1
-        connections = self.connections
+        connections, listeners = self.connections, self.acceptor.listeners
         alike: list[Connection] = []
         chunks: list[bytes] = []
         many = len(ready) >= MANY_ALIKE
@@ -207,8 +143,8 @@ class Reactor(Commits):
         for fd, events in ready:
             connection = connections.get(fd)
             if connection is None:
-                if fd in self._listeners:
-                    self._accept(self._listeners[fd])
+                if fd in listeners:
+                    self.acceptor.accept(listeners[fd])
                 elif fd == self._nudged.fileno():
                     self._nudged.recv(RECV_BYTES)
                 continue
@@ -408,10 +344,7 @@ class Reactor(Commits):
         self._garbage = self.engine.keyspace.free_garbage(FREE_ENTRIES)
         if self._is_behind:
             self.nudge()  # there may be no client that wakes the task which goes on with it
-        if self._accept_again and time.monotonic() >= self._accept_again:
-            self._accept_again = 0.0
-            for fd in self._listeners:
-                self._poller.modify(fd, READ)
+        self.acceptor.resume()
         self.watch_journal()
         await self.settle()
 
@@ -433,19 +366,3 @@ class Reactor(Commits):
         self._nudged.close()
         self._nudging.close()
         self.engine.nudge = lambda: None
-
-
-def keepalive(sock: socket.socket, seconds: int) -> None:
-    """Ask the system to notice dead peers after about that long."""
-    if seconds <= 0:
-        return
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    for name, value in (
-        ("TCP_KEEPIDLE", seconds),
-        ("TCP_KEEPINTVL", max(1, seconds // 3)),
-        ("TCP_KEEPCNT", 3),
-    ):
-        if hasattr(socket, name):
-            sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
-    if hasattr(socket, "TCP_USER_TIMEOUT"):  # for a peer that dies with our data under way
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 2000 * seconds)

@@ -95,7 +95,7 @@ class Server:
         check_exposure(self.config)
         raise_file_limit(self.config)
         for sock in self._bind():
-            self.reactor.listen(sock)
+            self.reactor.acceptor.listen(sock)
         status = 0
         async with trio.open_nursery() as nursery:
             if self.tls is not None:
@@ -224,7 +224,7 @@ class Server:
 
     async def _finish(self) -> int:
         """Stop in good order; return the exit status."""
-        self.reactor.stop_listening()
+        self.reactor.acceptor.close()
         if self.tls is not None:
             self.tls.stop()
         status = 0

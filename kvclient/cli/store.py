@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import Any
+from typing import Any, Final
 
 import click
 
@@ -83,6 +83,8 @@ def stats(settings: Settings, watch: bool, every: float, count: int | None) -> N
 @pass_settings
 def raw(settings: Settings, words: tuple[str, ...]) -> None:
     """Send any command and show the reply as it is."""
+    if [word.upper() for word in words[:3]] in _WITHOUT_REPLY:
+        fail("CLIENT REPLY says what a connection gets: each kvcli command has one of its own")
     with open_client(settings) as client:
         try:
             reply = client.execute(*words)
@@ -93,6 +95,9 @@ def raw(settings: Settings, words: tuple[str, ...]) -> None:
     else:
         for line in reply_lines(reply):
             click.echo(line)
+
+
+_WITHOUT_REPLY: Final = [["CLIENT", "REPLY", word] for word in ("OFF", "SKIP")]
 
 
 def as_json(reply: Any) -> Any:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
+from kvclient.client import Client
 from kvclient.errors import UrlError
-from kvclient.url import Address, parse_url
+from kvclient.url import Address, parse_url, tls_context
 
 GOOD = [
     ("redis://", Address()),
@@ -45,3 +48,12 @@ def test_a_host_or_port_of_its_own_takes_precedence() -> None:
     assert address.moved(port=2) == Address(host="example", port=2, password="pw")
     assert address.moved(host="other").host == "other"
     assert str(parse_url("redis://[::1]")) == "[::1]:7379"
+
+
+def test_a_file_of_certificates_that_cannot_be_read_is_the_callers_fault(tmp_path: Path) -> None:
+    (tmp_path / "ca.pem").write_text("no certificate")
+    for name in ("ca.pem", "gone.pem"):
+        with pytest.raises(UrlError, match=rf"no certificates can be read from .*{name}: "):
+            tls_context(parse_url(f"rediss://127.0.0.1:1?ca={tmp_path / name}"))
+    with pytest.raises(UrlError, match="gone"):  # before anybody is asked
+        Client(f"rediss://127.0.0.1:1?ca={tmp_path / 'gone.pem'}").ping()

@@ -86,7 +86,7 @@ class Place:
         self.reactor.service = self.service
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.address = self.listener.getsockname()
-        self.reactor.listen(self.listener)
+        self.reactor.acceptor.listen(self.listener)
         self.clients: list[Client] = []
 
     async def client(self) -> Client:
@@ -105,7 +105,7 @@ async def running(config: Config | None = None) -> AsyncIterator[Place]:
             yield place
             nursery.cancel_scope.cancel()
     finally:
-        place.reactor.stop_listening()
+        place.reactor.acceptor.close()
         for client in place.clients:
             client.stream.socket.close()
         with trio.CancelScope(shield=True):
@@ -241,7 +241,7 @@ def test_when_files_run_out_accepting_pauses_and_goes_on() -> None:
         async with running() as place:
             fd = place.listener.fileno()
             exhausted: Any = Exhausted(place.listener)
-            place.reactor._listeners[fd] = exhausted
+            place.reactor.acceptor.listeners[fd] = exhausted
             one = await place.client()
             await one.says(b"PING\r\n")
             await one.gets_nothing()
