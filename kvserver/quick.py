@@ -34,6 +34,7 @@ _head_of: Final = _HEADS.__getitem__
 _NO_COUNT: Final = 1 << 30
 _GETS: Final = frozenset([b"GET", b"get"])
 _SETS: Final = frozenset([b"SET", b"set"])
+_MSETS: Final = frozenset([b"MSET", b"mset"])
 _opening_of_run: Final = re.compile(
     b"|".join(re.escape(b"*%d\r\n$%d\r\n%b\r\n" % (n, len(name), name)) for name, n in RUNS)
 ).match
@@ -141,13 +142,15 @@ def _serve_run(
 
 def can_be_joined(name: bytes, data: bytes) -> bool:
     """Whether a chunk that ``serve`` took is of the kind that `serve_alike` takes."""
-    return name in _SETS or (name in _GETS and NEXT not in data)
+    if name in _SETS:
+        return data.startswith(b"*3")  # without options
+    return name in _MSETS or (name in _GETS and NEXT not in data)
 
 
 def serve_alike(
     sessions: Sequence[Session], chunks: list[bytes], calls: dict[bytes, int]
 ) -> bytes | None:
-    """Run what several clients in plain state sent as if it were one run of GETs or SETs.
+    """Run what several clients in plain state sent as if it were one run of GETs, SETs or MSETs.
 
     The chunks are of one size. Returns the name of the command, or None when they are anything
     else: then nothing has happened.

@@ -1,4 +1,4 @@
-"""Runs: a chunk of many GETs or SETs, or an MSET, with keys of one size and values of one size.
+"""Runs: a chunk of GETs, SETs or MSETs, with keys of one size and values of one size.
 
 Such a chunk repeats one *shape*: the same bytes everywhere except in fixed places, and a single
 ``unpack`` cuts out what varies. That the rest is what it must be is seen in one operation, too:
@@ -43,32 +43,28 @@ Columns = tuple[tuple[bytes, ...], tuple[bytes, ...]]
 
 
 class Shape:
-    """What the chunks of a kind have in common: an opening, then so many pieces all alike."""
+    """What the chunks of a kind have in common: so many requests, each for so many keys."""
 
-    __slots__ = ("_fixed", "_mask", "_unpack", "name", "pieces", "reply", "requests")
+    __slots__ = ("_fixed", "_mask", "_unpack", "name", "reply", "requests")
 
-    def __init__(self, opening: bytes, sizes: tuple[int, ...], pieces: int) -> None:
+    def __init__(self, opening: bytes, sizes: tuple[int, ...], keys: int, requests: int) -> None:
         self.name = opening.split(_CRLF)[2]
-        self.pieces = pieces
-        """How many keys there are."""
-        self.requests = 1 if len(self.name) == 4 else pieces
-        self.reply = resp.OK * self.requests if len(sizes) == 2 else None
+        self.requests = requests
+        self.reply = resp.OK * requests if len(sizes) == 2 else None
         """What all of them are answered; None for GETs."""
-        heads = [b"$%d\r\n" % size for size in sizes]
-        if self.requests == 1:
-            self._prepare(opening, heads, sizes)
-        else:
-            self._prepare(b"", [opening + heads[0], *heads[1:]], sizes)
+        self._prepare(opening, sizes, keys)
 
-    def _prepare(self, opening: bytes, heads: list[bytes], sizes: tuple[int, ...]) -> None:
+    def _prepare(self, opening: bytes, sizes: tuple[int, ...], keys: int) -> None:
         layout, fixed, mask = "", b"", b""
-        for head, size in zip(heads, sizes, strict=True):
+        for size in sizes:
+            head = b"$%d\r\n" % size
             layout += f"{len(head)}x{size}s2x"
             fixed += head + bytes(size) + _CRLF
             mask += b"\xff" * len(head) + bytes(size) + b"\xff\xff"
-        self._fixed = _number(opening + fixed * self.pieces, "little")
-        self._mask = _number(b"\xff" * len(opening) + mask * self.pieces, "little")
-        self._unpack = struct.Struct(f"{len(opening)}x" + layout * self.pieces).unpack
+        requests = self.requests
+        self._fixed = _number((opening + fixed * keys) * requests, "little")
+        self._mask = _number((b"\xff" * len(opening) + mask * keys) * requests, "little")
+        self._unpack = struct.Struct((f"{len(opening)}x" + layout * keys) * requests).unpack
 
     def columns(self, data: bytes) -> Columns | None:
         """Cut a chunk of the right length into its columns; None when it has another shape."""
@@ -83,24 +79,24 @@ class _LargeShape(Shape):
 
     __slots__ = ("_between", "_heads")
 
-    def _prepare(self, opening: bytes, heads: list[bytes], sizes: tuple[int, ...]) -> None:
-        assert not opening, "the headers of an MSET would not be counted"
-        first, second = heads
+    def _prepare(self, opening: bytes, sizes: tuple[int, ...], keys: int) -> None:
+        assert keys == 1, "the headers of an MSET would not be counted"
+        first, second = opening + b"$%d\r\n" % sizes[0], b"$%d\r\n" % sizes[1]
         self._heads = [first, _CRLF + second]
         self._between = _CRLF + first
         layout = "".join(
             f"{len(head)}s{size}s" for head, size in zip(self._heads, sizes, strict=True)
         )
         between = f"{len(self._between)}s{layout.partition('s')[2]}"
-        self._unpack = struct.Struct(layout + between * (self.pieces - 1) + "2s").unpack
+        self._unpack = struct.Struct(layout + between * (self.requests - 1) + "2s").unpack
 
     def columns(self, data: bytes) -> Columns | None:
         parts = self._unpack(data)
         if (
             parts[0] != self._heads[0]
             or parts[-1] != _CRLF
-            or parts[2::4].count(self._heads[1]) != self.pieces
-            or parts[4:-1:4].count(self._between) != self.pieces - 1
+            or parts[2::4].count(self._heads[1]) != self.requests
+            or parts[4:-1:4].count(self._between) != self.requests - 1
         ):
             return None
         return parts[1::4], parts[3::4]
@@ -109,6 +105,7 @@ class _LargeShape(Shape):
 _latest: dict[int, Shape] = {}
 """The last shape that a chunk of so many bytes had: clients repeat themselves."""
 _known: dict[tuple[bytes, tuple[int, ...], int], Shape] = {}
+"""By opening, sizes and number of requests."""
 
 
 def run_of(data: bytes) -> tuple[Shape, Columns] | None:
@@ -131,7 +128,9 @@ def _find_shape(data: bytes) -> Shape | None:
     if matched is None or len(data) > MAX_CHUNK_BYTES:
         return None
     opening: bytes = matched[0]
-    is_mset = matched[1] is not None
+    keys, odd = divmod(int(matched[1] or 3), 2)
+    if not odd:
+        return None
     at = len(opening)
     sizes: tuple[int, ...] = ()
     for _ in range(1 if opening.startswith(b"*2\r\n$3") else 2):
@@ -141,19 +140,20 @@ def _find_shape(data: bytes) -> Shape | None:
             return None
         sizes += (size,)
         at = end + size + 4
-    start = len(opening) if is_mset else 0
-    pieces, rest = divmod(len(data) - start, at - start)
-    if rest or pieces < 2 or (is_mset and int(matched[1]) != 2 * pieces + 1):
+    piece_bytes = at - len(opening)
+    request_bytes = len(opening) + piece_bytes * keys
+    requests, rest = divmod(len(data), request_bytes)
+    if rest or requests * keys < 2:
         return None
-    shape = _known.get((opening, sizes, pieces))
+    shape = _known.get((opening, sizes, requests))
     if shape is None:
-        large = at - start > MASKED_BYTES and len(sizes) == 2
-        again = data[start : start + 4]
-        if not data.startswith(again, at) or (is_mset and large):
+        large = request_bytes > MASKED_BYTES and len(sizes) == 2 and keys == 1
+        again = data[len(opening) : len(opening) + 4] if keys > 1 else data[:4]
+        if not data.startswith(again, at) or (keys > 1 and piece_bytes > MASKED_BYTES):
             return None  # not worth a new shape
         if len(_known) >= MAX_SHAPES:
             _known.clear()
             _latest.clear()
-        shape = (_LargeShape if large else Shape)(opening, sizes, pieces)
-        _known[opening, sizes, pieces] = shape
+        shape = (_LargeShape if large else Shape)(opening, sizes, keys, requests)
+        _known[opening, sizes, requests] = shape
     return shape
