@@ -105,8 +105,9 @@ def _set_with_options(session: Session, args: list[bytes]) -> bytes:
     if only_if is not None and (old is not None) is not only_if:
         return reply if want_old else session.null
     if keep_ttl and old is not None:
-        deadline_ms = keyspace.deadline(key)
-    set_with_deadline(keyspace, key, value, deadline_ms)
+        keyspace.set(key, value, keyspace.deadline(key))
+    else:
+        set_with_deadline(keyspace, key, value, deadline_ms)
     return reply
 
 
@@ -134,13 +135,13 @@ def absolute_deadline(keyspace: Keyspace, raw: bytes, unit: bytes, command: str)
 def set_with_deadline(
     keyspace: Keyspace, key: bytes, value: bytes, deadline_ms: int | None, event: str = "set"
 ) -> None:
-    """Set a string; a deadline that has passed already leaves no key behind."""
-    if deadline_ms is not None and deadline_ms <= keyspace.now:
-        keyspace.delete(key)
-        return
+    """Set a string; one whose deadline has passed already expires at once."""
     keyspace.set(key, value, deadline_ms, event)
-    if deadline_ms is not None and keyspace.listening:
-        keyspace.touched(key, "expire")
+    if deadline_ms is not None:
+        if keyspace.listening:
+            keyspace.touched(key, "expire")
+        if deadline_ms <= keyspace.now:
+            keyspace.alive(key)
 
 
 @TABLE.command("mget", -2, "readonly fast", keys=(1, -1, 1), complexity="O(N)")
