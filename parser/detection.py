@@ -19,6 +19,8 @@ __all__ = ["Detection", "detect"]
 
 _SAMPLE: Final = 200
 _ENOUGH: Final = 0.5
+_UTF_16: Final = (b"\xff\xfe", b"\xfe\xff")
+"""How a file begins that Windows wrote as "Unicode"."""
 _READERS: Final[dict[int, Interpreter]] = {}
 
 
@@ -50,6 +52,11 @@ def detect(lines: Sequence[bytes], more: Mapping[str, Format] | None = None) -> 
             break  # no other can do better, and of equals the first is chosen
     fits, asked, best = max(scores, key=lambda score: score[0] / max(score[1], 1))
     if fits < max(asked * _ENOUGH, 1):
+        if sample[0].startswith(_UTF_16):
+            return Detection(
+                BUILTIN["plain"],
+                "plain: the text is UTF-16; convert it first (iconv -f UTF-16 -t UTF-8)",
+            )
         return Detection(
             BUILTIN["plain"],
             f"plain: no known format fits half of the first {len(sample)} lines "

@@ -134,6 +134,14 @@ def test_a_log_of_no_known_form_is_plain_lines_and_the_reason_says_so() -> None:
     assert detect([]).format.name == "plain"
 
 
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+def test_a_log_in_utf_16_is_said_to_be_one(encoding: str) -> None:
+    text = "\ufeff" + "2026-11-22 10:00:00 INFO one: begins\n" * 3
+    found = detect(text.encode(encoding).split(b"\n"))
+    assert found.format is BUILTIN["plain"]
+    assert "the text is UTF-16" in found.reason
+
+
 def test_some_garbage_at_the_start_does_not_hide_the_format() -> None:
     lines = [b"\xff\xfe\0", b"### log opened", *[BUILTIN["hdfs"].example] * 4]
     found = detect(lines)
