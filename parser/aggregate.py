@@ -20,7 +20,8 @@ from parser.summary import Position, Summary, pack
 
 __all__ = ["Aggregate"]
 
-_NUMBER: Final = re.compile(rb"-?[0-9]{1,18}")
+_NUMBER: Final = re.compile(rb"(-?[0-9]{1,18})(?:\.[0-9]+)?")
+"""A fraction is cut, as it is from times."""
 
 
 @dataclass(slots=True)
@@ -59,9 +60,9 @@ class Aggregate:
         level = _word(event.level)
         tags = [(name, word) for name in fmt.tags if (word := _word(event.fields.get(name)))]
         numbers = [
-            (name, int(text))
+            (name, int(found[1]))
             for name in fmt.numbers
-            if _NUMBER.fullmatch(text := event.fields.get(name, b""))
+            if (found := _NUMBER.fullmatch(event.fields.get(name, b"")))
         ]
         for key in event.keys:
             held = self.keys.get(key)

@@ -267,7 +267,7 @@ def add_numbers(a: int, index: int) -> None:
 
 @compiled
 def set_number(a: int, at: int, text: int, size: int) -> None:
-    """Read a number field of the current event: at most eighteen digits, or it is none."""
+    """Read a number field of the current event: at most eighteen digits, a fraction is cut."""
     there = ld64(a + NUMBER_SET) & ~shl(1, at)
     st64(a + NUMBER_SET, there)
     negative = 0
@@ -275,8 +275,22 @@ def set_number(a: int, at: int, text: int, size: int) -> None:
         negative = 1
         text += 1
         size -= 1
+    value = read_digits(text, size)
+    if value < 0:
+        value = read_digits(text, before_point(text, size))
+        if value < 0:
+            return
+    if negative:
+        value = -value
+    st64(ld64(a + NUMBER_VALUES) + (at << 3), value)
+    st64(a + NUMBER_SET, there | shl(1, at))
+
+
+@compiled
+def read_digits(text: int, size: int) -> int:
+    """The number that one to eighteen digits are; -1 for anything else."""
     if size <= 0 or size > 18:
-        return
+        return -1
     value = 0
     if size <= 8:
         # Eight digits at once, zeros before them.
@@ -284,20 +298,31 @@ def set_number(a: int, at: int, text: int, size: int) -> None:
         if size < 8:
             digits |= shr(_ZEROS, size << 3)
         if digits & _HIGH != _ZEROS or add(digits, _SIX) & _HIGH != _ZEROS:
-            return
+            return -1
         value = shr(mul(digits & 0x0F0F0F0F0F0F0F0F, 2561), 8)
         value = shr(mul(value & 0x00FF00FF00FF00FF, 6553601), 16)
-        value = shr(mul(value & 0x0000FFFF0000FFFF, 42949672960001), 32)
-    else:
-        for place in range(size):
-            digit = ld8(text + place) - 48
-            if digit < 0 or digit > 9:
-                return
-            value = value * 10 + digit
-    if negative:
-        value = -value
-    st64(ld64(a + NUMBER_VALUES) + (at << 3), value)
-    st64(a + NUMBER_SET, there | shl(1, at))
+        return shr(mul(value & 0x0000FFFF0000FFFF, 42949672960001), 32)
+    for place in range(size):
+        digit = ld8(text + place) - 48
+        if digit < 0 or digit > 9:
+            return -1
+        value = value * 10 + digit
+    return value
+
+
+@compiled
+def before_point(text: int, size: int) -> int:
+    """How many bytes stand before the point of a decimal fraction; 0 when it is none."""
+    point = 0
+    while point < size and ld8(text + point) != 46:
+        point += 1
+    if point + 1 >= size:
+        return 0
+    for place in range(point + 1, size):
+        digit = ld8(text + place) - 48
+        if digit < 0 or digit > 9:
+            return 0
+    return point
 
 
 @compiled

@@ -73,6 +73,13 @@ def test_tags_and_numbers_belong_to_the_format() -> None:
     assert summary.numbers == {"bytes": (2, 22, 5, 17)}
 
 
+def test_of_a_decimal_fraction_the_whole_part_is_counted() -> None:
+    line = b'{"request_id": "r1", "duration_ms": %s}\n'
+    data = b"".join(line % number for number in (b"12.75", b"0.5", b"3", b'"1e3"', b'"4.25"'))
+    (summary,) = keys_of(summarize(data, BUILTIN["json"])).values()
+    assert summary.numbers == {"duration_ms": (4, 19, 0, 12)}
+
+
 @pytest.mark.parametrize(
     ("data", "expected"),
     [

@@ -55,6 +55,12 @@ OWN = {
         numbers=["n"],
         level="who",
     ),
+    "amounts": make_format(
+        "amounts",
+        layouts=["<who> took <n> of <m>: <content>"],
+        keys=["who -> {}"],
+        numbers=["n", "m"],
+    ),
     "bare": make_format("bare", layouts=["<content>"], keys=["content ~ <ip> -> ip_{}"]),
 }
 FORMATS = {
@@ -87,6 +93,13 @@ LINES = {
         b"(366/2024) some-one 10.0.0.1 12 n12",
         b"feb 29 12:07 AM me: 1",
     ],
+    "amounts": [
+        b"me took 12.5 of -0.75: it",
+        b"me took .5 of 5.: nothing",
+        b"you took 123456789012345678.9 of 1.2.3: too much",
+        b"you took 1234567890123456789.0 of 1234567.25: nearly",
+        b"-1 took -.5 of 7.x: -1.",
+    ],
     "bare": [b"10.0.0.1 to ::1, fe80::1:2 and 1:2:3:4:5:6:7:8 not 1.2.3 x1.2.3.4"],
 }
 FRAGMENTS = [
@@ -95,7 +108,8 @@ FRAGMENTS = [
     b"1.2.3", b"fe80::1", b"::", b"1:2:3:4:5:6:7:8", b"00:1b:fc:ea", b":fc:", b"ab", b"a1", b"0x1f",
     b"<*>", b"\xff", b"\xc3\xa9", b"x" * 70, b"7" * 70, b"a." * 40, b"12/34/" * 30, b"\xef\xbb\xbf",
     b"  at x.Y(Z.java:1) blk_9 10.9.9.9", b"java.io.IOException: x 10.8.8.8", b"Caused by: blk_8",
-    b"... 3 more", b"9" * 19, b"-5", b"task_1_0002_m_3", b"session 0x1f", b"q" * 300,
+    b"... 3 more", b"9" * 19, b"-5", b"12.75", b"-0.5", b"9" * 17 + b".25",
+    b"task_1_0002_m_3", b"session 0x1f", b"q" * 300,
 ]  # fmt: skip
 
 
