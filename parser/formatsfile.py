@@ -25,7 +25,7 @@ def load_formats_file(path: str | Path) -> dict[str, Format]:
     """Read own formats from a TOML file with a table ``[formats.NAME]`` each. Raises FormatError.
 
     Entries: layout or layouts, or regex (with time, a %strptime text), or kind; keys, tags,
-    numbers, level, title, example.
+    numbers (of a decimal fraction the whole part counts), level, title, example.
     """
     try:
         with Path(path).open("rb") as file:
