@@ -93,8 +93,11 @@ def serve(session: Session, data: bytes, calls: dict[bytes, int]) -> bytes | Non
                 if list(map(_head_of, map(len, args))) != tokens[1:-1:2] or tokens[-1]:
                     return None
                 name = args[0]
-        except IndexError:
-            return None
+        except IndexError:  # one of them is large
+            args = tokens[2::2]
+            if [b"$%d" % len(arg) for arg in args] != tokens[1:-1:2] or tokens[-1]:
+                return None
+            name = args[0]
         try:
             session.out.append(session.table[name](session, args))
         except CommandError as error:

@@ -37,6 +37,9 @@ _ONLY_BYTES: Final = {bytes}
 _ONLY_LISTS: Final = {list}
 _RARE_TYPES: Final = tuple(b"+-,#_%~>|!(=")
 _ALL: Final = 1 << 60
+_ARRAY_HEAD_BYTES: Final = 8
+_LARGE_BYTES: Final = 1024
+"""Of one request, from which on a search through it costs more than to copy it."""
 _QUICK_ARGS: Final = 10_000
 _QUICK_BYTES: Final = 1 << 16
 """With limits below these the quick way, which does not count, would let too much through."""
@@ -89,7 +92,7 @@ class RequestReader:
                 return begun
             self._strict = None
             return begun + self.feed(strict.rest())
-        if self.idle and data[0] == _STAR and _LARGE_ARRAY(data) is None:
+        if self.idle and data[0] == _STAR and not _declares_large_array(data):
             commands = self._quick(data)
             if commands is not None:
                 return commands
@@ -113,7 +116,7 @@ class RequestReader:
             commands: list[Any] = list(iter(_reader.gets, False))
             if commands and commands[-1] == _MARK_READ:
                 commands.pop()
-                return commands if self._plain(data, commands) else None
+                return commands if self._plain(data, commands, whole=True) else None
             # The mark was taken for a part of a request: the chunk ends inside one.
             _reader = hiredis.Reader()
             _reader.feed(data)
@@ -122,15 +125,21 @@ class RequestReader:
             _reader = hiredis.Reader()
             return None
         _reader = hiredis.Reader()
-        if not self._plain(data, commands):
+        if not self._plain(data, commands, whole=False):
             return None
         return commands + self._feed_strict(data[sum(map(_canonical_size, commands)) :])
 
     @staticmethod
-    def _plain(data: bytes, commands: list[Any]) -> bool:
+    def _plain(data: bytes, commands: list[Any], *, whole: bool) -> bool:
         """Whether hiredis read nothing but arrays of bulk strings, none of them empty."""
         if not all(commands) or set(map(type, commands)) != _ONLY_LISTS:
             return not commands
+        if len(data) > _LARGE_BYTES * len(commands):  # to write it again costs less than to search
+            try:
+                again = b"".join(map(_encoded, commands))
+            except TypeError:
+                return False
+            return again == data if whole else data.startswith(again)
         if (
             data.count(b"*") == len(commands)
             and not any(map(data.__contains__, _RARE_TYPES))
@@ -152,6 +161,18 @@ _MARK_READ: Final = [b"\0"]
 
 _reader = hiredis.Reader()
 """One for all clients, because it is empty between two calls; replaced when it is not."""
+
+
+def _declares_large_array(data: bytes) -> bool:
+    """Whether a request in it may be an array of more than 9999."""
+    end = _ARRAY_HEAD_BYTES if data.find(b"*", 1) < 0 else len(data)
+    return _LARGE_ARRAY(data, 0, end) is not None
+
+
+def _encoded(command: Command) -> bytes:
+    return b"*%d\r\n" % len(command) + b"".join(
+        [b"$%d\r\n%b\r\n" % (len(arg), arg) for arg in command]
+    )
 
 
 def _canonical_size(command: Command) -> int:

@@ -40,8 +40,11 @@ def read_strictly(data: bytes) -> Outcome:
 
 
 arguments = st.binary(max_size=12) | st.sampled_from(
-    [b"", b"\r\n", b"$3\r\nGET", b"*1\r\n", b"+OK", b":5", b"\r\n+x\r\n", b"=a", b"a" * 200]
-)
+    [
+        b"", b"\r\n", b"$3\r\nGET", b"*1\r\n", b"+OK", b":5", b"\r\n+x\r\n", b"=a", b"a" * 200,
+        b"v" * 5000, b"\r\n*10000\r\n" * 300,
+    ]
+)  # fmt: skip
 commands = st.lists(arguments, min_size=1, max_size=5)
 pipelines = st.lists(commands, max_size=6)
 fragments = st.sampled_from(
@@ -54,7 +57,12 @@ fragments = st.sampled_from(
         b"*1\r\n$4\r\nPING\r\n", b"*2\r\n$3\r\nGET\r\n$1\r\na\r\n", b"*1_0\r\n", b"* 1\r\n",
     ]
 )  # fmt: skip
-garbage = st.lists(fragments | st.binary(max_size=5), max_size=8).map(b"".join)
+garbage = st.lists(
+    fragments
+    | st.binary(max_size=5)
+    | st.just(b"*2\r\n$3\r\nGET\r\n$3000\r\n%b\r\n" % (b"k" * 3000)),
+    max_size=8,
+).map(b"".join)
 
 
 @given(pipelines, st.data())
