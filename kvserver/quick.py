@@ -40,6 +40,9 @@ _opening_of_run: Final = re.compile(
 ).match
 _SHORT_BYTES: Final = 72
 """A shorter chunk is hardly a run."""
+_LARGE_BYTES: Final = 4096
+_HEAD_BYTES: Final = 256
+"""What is looked at of a chunk that may be one large request."""
 
 
 def serve(session: Session, data: bytes, calls: dict[bytes, int]) -> bytes | None:
@@ -49,6 +52,8 @@ def serve(session: Session, data: bytes, calls: dict[bytes, int]) -> bytes | Non
     the command, or None when this is not for here: then nothing has happened.
     """
     if len(data) > _SHORT_BYTES:
+        if len(data) > _LARGE_BYTES and (args := _large_request(data)) is not None:
+            return _call(session, args, calls)
         found = run_of(data)
         if found is not None:
             shape, columns = found
@@ -92,23 +97,46 @@ def serve(session: Session, data: bytes, calls: dict[bytes, int]) -> bytes | Non
                 args = tokens[2::2]
                 if list(map(_head_of, map(len, args))) != tokens[1:-1:2] or tokens[-1]:
                     return None
-                name = args[0]
         except IndexError:  # one of them is large
-            args = tokens[2::2]
-            if [b"$%d" % len(arg) for arg in args] != tokens[1:-1:2] or tokens[-1]:
-                return None
-            name = args[0]
-        try:
-            session.out.append(session.table[name](session, args))
-        except CommandError as error:
-            session.out.append(session.failed_call(args, error.text))
-        except Exception as error:  # noqa: BLE001 - one client's fault is never another's
-            session.out.append(session.engine.internal_error(session, error))
-        calls[name] = calls.get(name, 0) + 1
-        return name
+            return None
+        return _call(session, args, calls)
     if pieces < 6:
         return None
     return _serve_run(session, tokens, count, len(data), calls)
+
+
+def _call(session: Session, args: list[bytes], calls: dict[bytes, int]) -> bytes:
+    """Run one command and keep its reply; return its name as it was sent."""
+    name = args[0]
+    try:
+        session.out.append(session.table[name](session, args))
+    except CommandError as error:
+        session.out.append(session.failed_call(args, error.text))
+    except Exception as error:  # noqa: BLE001 - one client's fault is never another's
+        session.out.append(session.engine.internal_error(session, error))
+    calls[name] = calls.get(name, 0) + 1
+    return name
+
+
+def _large_request(data: bytes) -> list[bytes] | None:
+    """Return the request that a chunk is, if its last argument is the only large one.
+
+    That one is not looked at, and copied once.
+    """
+    count = _COUNTS.get(data[: data.find(b"\r", 0, 4)], _NO_COUNT)
+    tokens = data[:_HEAD_BYTES].split(_CRLF, 2 * count)
+    if len(tokens) <= 2 * count:
+        return None
+    start = _HEAD_BYTES - len(tokens[-1])
+    args = tokens[2:-1:2]
+    if (
+        tokens[-2] != b"$%d" % (len(data) - start - 2)
+        or not data.endswith(_CRLF)
+        or [b"$%d" % len(arg) for arg in args] != tokens[1:-2:2]
+    ):
+        return None
+    args.append(data[start:-2])
+    return args
 
 
 def _serve_run(

@@ -199,7 +199,11 @@ class Reactor(Commits):
         """Run what one client sent; return the name of the command if it went the quick way."""
         session = connection.session
         try:
-            if session.table is self.engine.quick_table and connection.idle:
+            if (
+                session.table is self.engine.quick_table
+                and connection.idle
+                and len(data) < RECV_BYTES  # else more is to come, and nothing here is whole
+            ):
                 name = serve(session, data, self.engine.stats.calls)
                 if name is not None:
                     self._served.append((connection, data))

@@ -287,7 +287,8 @@ class _Strict:
             self._need = self._bulk + 2
             self._pos = 0
             return False
-        self._args.append(bytes(self._buffer[self._pos : end]))
+        with memoryview(self._buffer) as buffer:  # one copy instead of two
+            self._args.append(bytes(buffer[self._pos : end]))
         self._args_bytes += self._bulk
         self._pos = end + 2
         self._bulk = -1
