@@ -82,11 +82,13 @@ def plain_replies(session: Session, keys: Sequence[bytes]) -> bytes | None:
     if type(values) is tuple:
         sizes = list(map(len, values))
         size = sizes[0]
-        if size < 4096 and sizes.count(size) == len(sizes):
+        if sizes.count(size) == len(sizes):
             if size * len(sizes) > _MANY_BYTES:
                 return None
             session.keyspace.hits += len(sizes)
-            return _HEADS[size] + _BORDERS[size].join(values) + _CRLF
+            if size < 4096:
+                return _HEADS[size] + _BORDERS[size].join(values) + _CRLF
+            return b"$%d\r\n%b\r\n" % (size, (b"\r\n$%d\r\n" % size).join(values))
     return _mixed_replies(session, values)
 
 
@@ -94,15 +96,17 @@ def _mixed_replies(session: Session, values: Found) -> bytes | None:
     """Answer GETs whose values have several sizes, or some of which found nothing."""
     null = session.null
     parts: list[bytes] = []
-    try:
-        for value in values:
-            if value is None:
-                parts.append(null)
-            else:
-                parts += (_HEADS[len(value)], value, _CRLF)
-    except IndexError:
-        return None
-    if len(values) > _MANY_BYTES // 4096 and sum(map(len, parts)) > _MANY_BYTES:
+    any_large = False
+    for value in values:
+        if value is None:
+            parts.append(null)
+        elif (size := len(value)) < 4096:
+            parts += (_HEADS[size], value, _CRLF)
+        else:
+            parts += (b"$%d\r\n" % size, value, _CRLF)
+            any_large = True
+    may_be_many = any_large or len(values) > _MANY_BYTES // 4096
+    if may_be_many and sum(map(len, parts)) > _MANY_BYTES:
         return None
     hits = (len(parts) - len(values)) // 2  # three parts where something was found, else one
     session.keyspace.hits += hits
