@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from typing import Final
 
 import click
 
@@ -21,6 +22,9 @@ from kvclient.cli._common import (
 from kvclient.cli._values import duration
 
 __all__ = ["delete", "expire", "get", "keys", "persist", "scan", "set_", "ttl"]
+
+MAX_VALUE_BYTES: Final = 512 * 1024 * 1024
+"""What a server takes; it closes the connection of whoever sends more, so more is not sent."""
 
 
 @click.command(short_help="Show the value of a key.")
@@ -61,7 +65,7 @@ def set_(
     """Write VALUE to KEY; the value - is read from standard input."""
     if nx and xx:
         raise click.UsageError("--nx and --xx exclude each other")
-    data = sys.stdin.buffer.read() if value == "-" else value
+    data = _from_stdin() if value == "-" else value
     with open_client(settings) as client:
         written = client.set(key, data, ttl_s=ttl, only_if_new=nx, only_if_there=xx)
     if settings.json:
@@ -70,6 +74,13 @@ def set_(
         click.echo("OK")
     if not written:
         fail(f"not written: {shown(key)} is {'there already' if nx else 'not there'}")
+
+
+def _from_stdin() -> bytes:
+    data = sys.stdin.buffer.read(MAX_VALUE_BYTES + 1)
+    if len(data) > MAX_VALUE_BYTES:
+        fail(f"a value may have {MAX_VALUE_BYTES} bytes at most; this one has more")
+    return data
 
 
 @click.command(short_help="Remove keys.")

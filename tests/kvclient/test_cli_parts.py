@@ -16,7 +16,7 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kvclient.cli import LAZY, SECTIONS, backup, cli
+from kvclient.cli import LAZY, SECTIONS, backup, cli, keys
 from kvclient.cli._common import bytes_as_json, shown
 from kvclient.cli._dashboard import Dashboard, flat, size_text, sparkline, told
 from kvclient.cli._summary import span
@@ -268,3 +268,17 @@ def test_compact_waits_for_a_compaction_that_runs_and_then_starts_its_own(
     done = CliRunner().invoke(cli, ["compact", "--no-wait"])
     assert (done.exit_code, server.asked) == (1, 1)
     assert "one is running already" in done.output
+
+
+def test_a_value_that_no_server_takes_is_refused_before_it_is_sent(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(keys, "MAX_VALUE_BYTES", 10)
+    done = CliRunner().invoke(cli, ["--port", "1", "set", "key", "-"], input=b"x" * 11)
+    assert (done.exit_code, done.output) == (
+        1,
+        "kvcli: a value may have 10 bytes at most; this one has more\n",
+    )
+    done = CliRunner().invoke(cli, ["--port", "1", "raw", "client", "reply", "off"])
+    assert done.exit_code == 1
+    assert "each kvcli command has one of its own" in done.output
