@@ -53,7 +53,7 @@ def _is_room(session: Session, keys: Sequence[bytes], chunk_bytes: int) -> bool:
     )
 
 
-def _get(session: Session, columns: Columns, chunk_bytes: int) -> bytes | None:  # noqa: ARG001
+def _get(session: Session, columns: Columns, chunk_bytes: int) -> bytes | None:  # noqa: ARG001 - as every handler
     return plain_replies(session, columns[0])
 
 
@@ -158,7 +158,7 @@ def _numbers(values: Sequence[bytes]) -> list[int] | None:
     return numbers if list(map(_spelled, numbers)) == list(values) else None
 
 
-def _exists(session: Session, columns: Columns, chunk_bytes: int) -> bytes | None:  # noqa: ARG001
+def _exists(session: Session, columns: Columns, chunk_bytes: int) -> bytes | None:  # noqa: ARG001 - as every handler
     keys, keyspace = columns[0], session.keyspace
     if any_overdue(keyspace, keys):
         return None
@@ -171,7 +171,7 @@ def _exists(session: Session, columns: Columns, chunk_bytes: int) -> bytes | Non
     return b"".join(map(_ZERO_OR_ONE.__getitem__, found))
 
 
-def _del(session: Session, columns: Columns, chunk_bytes: int) -> bytes | None:  # noqa: ARG001
+def _del(session: Session, columns: Columns, chunk_bytes: int) -> bytes | None:  # noqa: ARG001 - as every handler
     keys, keyspace = columns[0], session.keyspace
     if keyspace.listening or any_overdue(keyspace, keys):
         return None
@@ -182,7 +182,7 @@ def _del(session: Session, columns: Columns, chunk_bytes: int) -> bytes | None: 
     return b"".join(map(_ZERO_OR_ONE.__getitem__, found))
 
 
-def _expire(session: Session, columns: Columns, chunk_bytes: int) -> bytes | None:  # noqa: ARG001
+def _expire(session: Session, columns: Columns, chunk_bytes: int) -> bytes | None:  # noqa: ARG001 - as every handler
     (keys, lifetimes), keyspace = columns, session.keyspace
     deadlines_ms = _deadlines(session, lifetimes, b"EX")
     if keyspace.listening or not deadlines_ms or any_overdue(keyspace, keys):
