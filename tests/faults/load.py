@@ -10,6 +10,7 @@ import contextlib
 import random
 import socket
 import threading
+from collections.abc import Sequence
 from typing import Any
 
 import hiredis
@@ -118,8 +119,7 @@ class Writer:
             delta = pack(Summary(1, (count, 1, 0), (count, 1, 0), {}, {}, {}, {}))
             self._write(connection, [((b"MERGE", merged, delta), merged, b"%d" % count)])
         elif kind == 8:
-            keys = [self.name + b":%d" % self.random.randrange(30) for _ in range(8)]
-            self._write(connection, [((b"SET", k, value), k, value) for k in dict.fromkeys(keys)])
+            self._write(connection, self._pipeline(value))
         else:
             volatile = self.name + b":volatile"
             self._write(connection, [((b"SET", volatile, value, b"PX", b"1"), volatile, value)])
@@ -128,21 +128,38 @@ class Writer:
                 pass
             self.allowed[volatile] = [None]  # it was seen to be gone: never again
 
+    def _pipeline(self, value: bytes) -> list[tuple[tuple[bytes, ...], bytes, bytes | None]]:
+        """A pipeline of one kind of command, which the server runs column by column."""
+        drawn = [self.name + b":%d" % self.random.randrange(30) for _ in range(8)]
+        keys = list(dict.fromkeys(drawn))
+        match self.random.randrange(4):
+            case 0:
+                return [((b"SET", key, value), key, value) for key in keys]
+            case 1:
+                return [((b"SETEX", key, b"1000", value), key, value) for key in keys]
+            case 2:
+                return [((b"DEL", key), key, None) for key in keys]
+            case _:
+                counter = self.name + b":counter"
+                n = int(self.known(counter) or 0)
+                return [((b"INCR", counter), counter, b"%d" % (n + i)) for i in range(1, 7)]
+
     def _write(
         self,
         connection: Connection,
-        writes: list[tuple[tuple[bytes, ...], bytes | None, bytes | None]],
+        writes: Sequence[tuple[tuple[bytes, ...], bytes | None, bytes | None]],
     ) -> None:
         for _, key, value in writes:
             if key is not None:
                 self.allowed.setdefault(key, [None]).append(value)
         connection.send(*(command for command, _, _ in writes))
-        for _, key, value in writes:
+        for at, (_, key, value) in enumerate(writes, 1):
             reply = connection.read()
             if isinstance(reply, hiredis.ReplyError):
                 raise ConnectionError(str(reply))
             if key is not None and reply != b"QUEUED":
-                self.allowed[key] = [value]
+                under_way = [later for _, same, later in writes[at:] if same == key]
+                self.allowed[key] = [value, *under_way]
         if any(command == (b"EXEC",) for command, _, _ in writes):
             for _, key, value in writes:
                 if key is not None:
