@@ -166,20 +166,17 @@ def _exists(session: Session, columns: Columns, chunk_bytes: int) -> bytes | Non
     hits = found.count(True)
     keyspace.hits += hits
     keyspace.misses += len(keys) - hits
-    if type(keyspace.data) is not dict:
-        session.engine.memory.note_use(keys)
-    return b"".join(map(_ZERO_OR_ONE.__getitem__, found))
+    session.engine.memory.note_use(keys)
+    return _zeros_and_ones(found)
 
 
 def _del(session: Session, columns: Columns, chunk_bytes: int) -> bytes | None:  # noqa: ARG001 - as every handler
     keys, keyspace = columns[0], session.keyspace
-    if keyspace.listening or any_overdue(keyspace, keys):
+    if keyspace.listening or len(set(keys)) != len(keys) or any_overdue(keyspace, keys):
         return None
     found = list(map(keyspace.data.__contains__, keys))
-    if len(set(keys)) != len(keys):
-        return None
     keyspace.delete_many(list(compress(keys, found)))
-    return b"".join(map(_ZERO_OR_ONE.__getitem__, found))
+    return _zeros_and_ones(found)
 
 
 def _expire(session: Session, columns: Columns, chunk_bytes: int) -> bytes | None:  # noqa: ARG001 - as every handler
@@ -189,8 +186,11 @@ def _expire(session: Session, columns: Columns, chunk_bytes: int) -> bytes | Non
         return None
     found = list(map(keyspace.data.__contains__, keys))
     keyspace.expire_many(list(compress(keys, found)), list(compress(deadlines_ms, found)))
-    if type(keyspace.data) is not dict:
-        session.engine.memory.note_use(keys)
+    session.engine.memory.note_use(keys)
+    return _zeros_and_ones(found)
+
+
+def _zeros_and_ones(found: list[bool]) -> bytes:
     return b"".join(map(_ZERO_OR_ONE.__getitem__, found))
 
 

@@ -9,7 +9,7 @@ Exact: every key with a deadline is in exactly one bucket, no stale entries to c
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final
 
 from sortedcontainers import SortedDict
@@ -68,6 +68,12 @@ class Deadlines(dict[bytes, int]):
             held.update(keys)
         else:
             self._buckets[bucket] = {held, *keys}
+
+    def drop_many(self, keys: Iterable[bytes]) -> None:
+        """Forget the deadlines of keys, as far as they have one."""
+        if self:
+            for key in self.keys() & keys:
+                self.drop(key)
 
     def drop(self, key: bytes) -> bool:
         """Forget the deadline of a key; whether it had one."""

@@ -284,9 +284,7 @@ class Keyspace(Store):
         values = list(map(self.data.pop, keys))
         if self._feeds and any(type(value) is not bytes for value in values):
             self._changed(keys)
-        if self.deadlines:
-            for key in self.deadlines.keys() & keys:
-                self.deadlines.drop(key)
+        self.deadlines.drop_many(keys)
         self.effects += zip(repeat("del"), keys)
         if self.buckets.crowded(len(self.data)):
             for _ in keys:

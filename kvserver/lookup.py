@@ -15,6 +15,7 @@ from itertools import repeat
 from operator import itemgetter
 from typing import TYPE_CHECKING, Final, TypeAlias
 
+from kvserver.resp import BULK_HEADS
 from kvserver.values import SummaryValue
 
 if TYPE_CHECKING:
@@ -25,7 +26,6 @@ __all__ = ["Found", "any_overdue", "count_found", "plain_replies", "plain_values
 
 _NEVER: Final = float("inf")
 _CRLF: Final = b"\r\n"
-_HEADS: Final = [b"$%d\r\n" % size for size in range(4096)]
 _BORDERS: Final = [b"\r\n$%d\r\n" % size for size in range(4096)]
 """What stands between two replies."""
 _MANY_BYTES: Final = 1 << 20
@@ -87,7 +87,7 @@ def plain_replies(session: Session, keys: Sequence[bytes]) -> bytes | None:
                 return None
             session.keyspace.hits += len(sizes)
             if size < 4096:
-                return _HEADS[size] + _BORDERS[size].join(values) + _CRLF
+                return BULK_HEADS[size] + _BORDERS[size].join(values) + _CRLF
             return b"$%d\r\n%b\r\n" % (size, (b"\r\n$%d\r\n" % size).join(values))
     return _mixed_replies(session, values)
 
@@ -101,7 +101,7 @@ def _mixed_replies(session: Session, values: Found) -> bytes | None:
         if value is None:
             parts.append(null)
         elif (size := len(value)) < 4096:
-            parts += (_HEADS[size], value, _CRLF)
+            parts += (BULK_HEADS[size], value, _CRLF)
         else:
             parts += (b"$%d\r\n" % size, value, _CRLF)
             any_large = True

@@ -62,11 +62,12 @@ def serve(session: Session, data: bytes, calls: dict[bytes, int]) -> bytes | Non
                 reply = plain_replies(session, columns[0])
             elif not set_run(session, *columns, len(data)):
                 reply = None
-            if reply is not None:
-                session.out.append(reply)
-                name = shape.name
-                calls[name] = calls.get(name, 0) + shape.requests
-                return name
+            if reply is None:
+                return None
+            session.out.append(reply)
+            name = shape.name
+            calls[name] = calls.get(name, 0) + shape.requests
+            return name
         following = data.count(NEXT)
         if following:
             opening = _opening_of_run(data)

@@ -295,9 +295,7 @@ class Reactor(Commits):
         """A request is incomplete or broken: see to the limits."""
         reader, stats = connection.reader, self.engine.stats
         if reader.error is not None:
-            stats.protocol_errors += 1
-            connection.session.out.append(connection.session.error(f"ERR {reader.error}"))
-            connection.session.close_after_reply()
+            connection.session.protocol_error(reader.error)
         elif reader.held_bytes > self.engine.config.max_query_bytes:
             stats.query_limit_closed += 1
             log.warning("client %d: query buffer limit, closed", connection.session.id)

@@ -25,6 +25,7 @@ from typing import Any, Final
 import hiredis
 
 from kvserver.config import Config
+from kvserver.resp import bulks
 
 __all__ = ["RequestReader", "split_inline"]
 
@@ -136,7 +137,7 @@ class RequestReader:
             return not commands
         if len(data) > _LARGE_BYTES * len(commands):  # to write it again costs less than to search
             try:
-                again = b"".join(map(_encoded, commands))
+                again = b"".join(map(bulks, commands))
             except TypeError:
                 return False
             return again == data if whole else data.startswith(again)
@@ -167,12 +168,6 @@ def _declares_large_array(data: bytes) -> bool:
     """Whether a request in it may be an array of more than 9999."""
     end = _ARRAY_HEAD_BYTES if data.find(b"*", 1) < 0 else len(data)
     return _LARGE_ARRAY(data, 0, end) is not None
-
-
-def _encoded(command: Command) -> bytes:
-    return b"*%d\r\n" % len(command) + b"".join(
-        [b"$%d\r\n%b\r\n" % (len(arg), arg) for arg in command]
-    )
 
 
 def _canonical_size(command: Command) -> int:

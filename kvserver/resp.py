@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 __all__ = [
+    "BULK_HEADS",
     "EMPTY_ARRAY",
     "EMPTY_BULK",
     "NULL",
@@ -46,6 +47,10 @@ NULL: Final = {2: b"$-1\r\n", 3: b"_\r\n"}
 """What stands for no value; a session has its own as ``session.null``."""
 NULL_ARRAY: Final = {2: b"*-1\r\n", 3: b"_\r\n"}
 """What stands for no array (an EXEC that was cancelled)."""
+
+
+BULK_HEADS: Final = [b"$%d\r\n" % size for size in range(4096)]
+"""What stands before a string of so many bytes."""
 
 
 def simple(text: str) -> bytes:

@@ -18,7 +18,7 @@ from typing import Final
 
 from kvserver import resp
 
-__all__ = ["NEXT", "Columns", "Shape", "run_of"]
+__all__ = ["NEXT", "KeysAndValues", "Shape", "run_of"]
 
 MAX_CHUNK_BYTES: Final = 1 << 16
 MAX_ARGUMENT_BYTES: Final = 8192
@@ -38,7 +38,7 @@ _OPENING: Final = re.compile(
 _SIZES: Final = {b"$%d" % size: size for size in range(MAX_ARGUMENT_BYTES)}
 _number: Final = int.from_bytes
 
-Columns = tuple[tuple[bytes, ...], tuple[bytes, ...]]
+KeysAndValues = tuple[tuple[bytes, ...], tuple[bytes, ...]]
 """The keys, and the values (none for GETs)."""
 
 
@@ -66,7 +66,7 @@ class Shape:
         self._mask = _number((b"\xff" * len(opening) + mask * keys) * requests, "little")
         self._unpack = struct.Struct((f"{len(opening)}x" + layout * keys) * requests).unpack
 
-    def columns(self, data: bytes) -> Columns | None:
+    def columns(self, data: bytes) -> KeysAndValues | None:
         """Cut a chunk of the right length into its columns; None when it has another shape."""
         if _number(data, "little") & self._mask != self._fixed:
             return None
@@ -90,7 +90,7 @@ class _LargeShape(Shape):
         between = f"{len(self._between)}s{layout.partition('s')[2]}"
         self._unpack = struct.Struct(layout + between * (self.requests - 1) + "2s").unpack
 
-    def columns(self, data: bytes) -> Columns | None:
+    def columns(self, data: bytes) -> KeysAndValues | None:
         parts = self._unpack(data)
         if (
             parts[0] != self._heads[0]
@@ -108,7 +108,7 @@ _known: dict[tuple[bytes, tuple[int, ...], int], Shape] = {}
 """By opening, sizes and number of requests."""
 
 
-def run_of(data: bytes) -> tuple[Shape, Columns] | None:
+def run_of(data: bytes) -> tuple[Shape, KeysAndValues] | None:
     """Read a run of two keys or more; None when this is something else."""
     shape = _latest.get(len(data))
     if shape is not None and (columns := shape.columns(data)) is not None:

@@ -226,8 +226,6 @@ class Session:
         """Answer a command that is not let through; a transaction it belongs to is doomed."""
         if command.name == "exec":
             self.end_transaction()
-            if not text.startswith("EXECABORT "):
-                text = f"EXECABORT Transaction discarded because of: {text.removeprefix('ERR ')}"
         elif self.queue is not None:
             self.queue_failed = True
         reply = self.rejected(command.name, text)
@@ -266,7 +264,6 @@ class Session:
         An error in it is a reply too: the session is free again in any case.
         """
         assert self.pending is not None
-        since = self.suspended_since
         until = time.perf_counter_ns() + budget_ns
         try:
             while True:  # at least one step, however small the budget
@@ -279,7 +276,8 @@ class Session:
         except StopIteration as done:
             reply: bytes = done.value
         except CommandError as error:
-            reply = self.failed(since[0].name if since is not None else "", error.text)
+            since = self.suspended_since
+            reply = self.failed(since[0].name, error.text) if since else self.error(error.text)
         except Exception as error:  # noqa: BLE001 - one client's fault is never another's
             reply = self.engine.internal_error(self, error)
         self._resume()
@@ -315,16 +313,22 @@ class Session:
         self.engine.stats.count_error(text)
         return resp.error(text)
 
+    def protocol_error(self, reason: str) -> None:
+        """Say what is wrong with the client's bytes, then close the connection."""
+        self.engine.stats.protocol_errors += 1
+        self.out.append(self.error(f"ERR {reason}"))
+        self.close_after_reply()
+
     def rejected(self, name: str, text: str) -> bytes:
-        """The same of a command that was not let through to its handler."""
-        counted = self.engine.stats.rejected_calls
-        counted[name] = counted.get(name, 0) + 1
+        """The same of a command that was not let through to its handler; EXEC says what it ends."""
+        self.engine.stats.rejected_calls[name] += 1
+        if name == "exec":
+            text = f"EXECABORT Transaction discarded because of: {text.removeprefix('ERR ')}"
         return self.error(text)
 
     def failed(self, name: str, text: str) -> bytes:
         """The same of a command whose handler ended in an error."""
-        counted = self.engine.stats.failed_calls
-        counted[name] = counted.get(name, 0) + 1
+        self.engine.stats.failed_calls[name] += 1
         return self.error(text)
 
     def failed_call(self, args: list[bytes], text: str) -> bytes:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections import deque
+from collections import Counter, deque
 from typing import TYPE_CHECKING, Any, Final
 
 from kvserver.latency import LatencyLog
@@ -112,11 +112,11 @@ class Stats:
         self.output_limit_closed = 0
         self.query_limit_closed = 0
         self.evicted = 0
-        self.rejected_calls: dict[str, int] = {}
+        self.rejected_calls: Counter[str] = Counter()
         """Command -> calls that were not let through to its handler."""
-        self.failed_calls: dict[str, int] = {}
+        self.failed_calls: Counter[str] = Counter()
         """Command -> calls that ended in an error."""
-        self.errors: dict[str, int] = {}
+        self.errors: Counter[str] = Counter()
         """First word of an error -> how often it was the reply."""
         self.peak_clients = 0
         self.turns = 0
@@ -124,14 +124,12 @@ class Stats:
     def count_error(self, text: str) -> None:
         """Note an error that a client is told."""
         kind, space, _ = text[:_MAX_KIND_CHARS].partition(" ")
-        if not space:
-            kind = "ERR"
-        self.errors[kind] = self.errors.get(kind, 0) + 1
+        self.errors[kind if space else "ERR"] += 1
 
     @property
     def error_replies(self) -> int:
         """Errors that clients were told."""
-        return sum(self.errors.values())
+        return self.errors.total()
 
     def sampled(self, name: str, ns: int, n: int) -> None:
         """Note that ``n`` calls of a quick command took ``ns`` each."""

@@ -145,11 +145,7 @@ class Store:
 
     def _apply_mst(self, keys: Sequence[bytes], values: Sequence[bytes]) -> None:
         self._store_many(keys, values)
-        deadlines = self.deadlines
-        if deadlines:
-            for key in keys:
-                if key in deadlines:
-                    deadlines.drop(key)
+        self.deadlines.drop_many(keys)
 
     def _store_many(self, keys: Sequence[bytes], values: Sequence[bytes]) -> None:
         data = self.data

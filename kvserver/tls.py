@@ -214,9 +214,7 @@ class TlsServer:
             if commands:
                 self._reactor.execute(session, commands)
             if reader.error is not None:
-                engine.stats.protocol_errors += 1
-                session.out.append(session.error(f"ERR {reader.error}"))
-                session.close_after_reply()
+                session.protocol_error(reader.error)
             elif reader.held_bytes > config.max_query_bytes:
                 engine.stats.query_limit_closed += 1
                 return

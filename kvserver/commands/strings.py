@@ -12,6 +12,7 @@ from kvserver.errors import CommandError
 from kvserver.keyspace import WRONG_TYPE, Keyspace
 from kvserver.lookup import plain_replies
 from kvserver.numbers import parse_int
+from kvserver.resp import BULK_HEADS
 from kvserver.session import Session
 from parser.summary import to_json
 
@@ -24,7 +25,6 @@ SLICE_KEYS: Final = 256
 """Keys that a long MGET or MSET handles before it looks at the time."""
 
 _CRLF: Final = b"\r\n"
-_HEADS: Final = [b"$%d\r\n" % size for size in range(2048)]
 
 
 def shown(keyspace: Keyspace, key: bytes, value: bytes) -> bytes:
@@ -49,8 +49,8 @@ def get(session: Session, args: list[bytes]) -> bytes:
     if type(value) is not bytes:
         value = shown(keyspace, key, value)
     size = len(value)
-    if size < 2048:
-        return _HEADS[size] + value + _CRLF
+    if size < 4096:
+        return BULK_HEADS[size] + value + _CRLF
     return b"$%d\r\n%b\r\n" % (size, value)
 
 

@@ -263,11 +263,8 @@ def _timed(command: Command) -> Caller:
 
 
 def wrong_arity(name: str) -> str:
-    """What to say to too few or too many arguments; a wrong EXEC ends the transaction."""
-    text = f"wrong number of arguments for '{name}' command"
-    if name == "exec":
-        return f"EXECABORT Transaction discarded because of: {text}"
-    return f"ERR {text}"
+    """What to say to too few or too many arguments."""
+    return f"ERR wrong number of arguments for '{name}' command"
 
 
 def unknown_command(session: Session, args: list[bytes]) -> bytes:
