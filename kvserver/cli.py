@@ -178,7 +178,7 @@ def _bytes_option(name: str, help_: str) -> _Decorator:
 @_bytes_option("--compaction-min", "Do not compact a smaller journal.")
 @_option(
     "--compaction-ratio",
-    "Compact when the journal has grown by so many times its base.",
+    "Compact when the journal has outgrown its base, and what is live, by so many times.",
     type=click.FloatRange(min=0.1),
 )
 @_option(

@@ -184,6 +184,7 @@ class Server:
             min_bytes=config.compaction_min_bytes,
             ratio=config.compaction_ratio,
             max_patterns=config.max_patterns,
+            live_bytes=engine.keyspace.string_bytes,
             on_success=note_success,
         )
         engine.start_compaction = manager.start

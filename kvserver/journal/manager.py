@@ -8,10 +8,11 @@ data::
     3  manifest: the new base instead of the files it stands for
     4  only then remove those files, sync of the directory
 
-It starts when more has been written since the last base than a ratio of its size (and than a
-minimum), or on request. After a failure it waits, twice as long after each more, and says why in
-its statistics. The files of a failed or interrupted run are removed, at the latest by the next
-start.
+It starts on request, or when more has been written since the last base than a ratio of its size
+(and than a minimum), and the whole journal has outgrown, by the same ratio, the strings that are
+there: of a journal of new keys a compaction would only make a copy. After a failure it waits, twice
+as long after each more, and says why in its statistics. The files of a failed or interrupted run
+are removed, at the latest by the next start.
 """
 
 from __future__ import annotations
@@ -59,8 +60,25 @@ class CompactionManager:
         first_backoff_s: float = FIRST_BACKOFF_S,
         command: Sequence[str] = (sys.executable, "-m", "kvserver.journal.compaction"),
         now_s: Callable[[], float] = time.monotonic,
+        live_bytes: Callable[[], int] = lambda: 0,
         on_success: Callable[[], None] = lambda: None,
     ):
+        """Prepare to compact the journal of a service.
+
+        Args:
+            service: keeps the journal.
+            min_bytes: debt below which nothing is done.
+            ratio: debt allowed for each byte of the base, and journal for each byte that is live
+                beside that byte itself.
+            max_patterns: the bound of the catalogue.
+            budget_bytes: memory for the child.
+            first_backoff_s: how long to wait after a failure.
+            command: the child.
+            now_s: a monotonic clock.
+            live_bytes: returns at least how many bytes a base would have, estimated; asked twice a
+                second while the debt is large enough.
+            on_success: called after each compaction.
+        """
         self.min_bytes = min_bytes
         self.ratio = ratio
         self.running = False
@@ -76,6 +94,8 @@ class CompactionManager:
         self._first_backoff_s = first_backoff_s
         self._command = command
         self._now_s = now_s
+        self._estimate_live_bytes = live_bytes
+        self._live_bytes = 0
         self._on_success = on_success
         self._not_before_s = 0.0
         self._requested = False
@@ -97,10 +117,13 @@ class CompactionManager:
         return entries[0].size if entries[0].is_base else 0
 
     def due(self) -> bool:
-        """Whether the journal has grown enough, and no failure says wait."""
+        """Whether the journal has grown enough to be worth it, and no failure says wait."""
         if self._now_s() < self._not_before_s:
             return False
-        return self.debt_bytes >= max(self.min_bytes, self.ratio * self._base_bytes)
+        if self.debt_bytes < max(self.min_bytes, self.ratio * self._base_bytes):
+            return False
+        self._live_bytes = self._estimate_live_bytes()
+        return self.journal.total_bytes >= (1 + self.ratio) * self._live_bytes
 
     def request(self) -> bool:
         """Compact soon, even after failures; False when one is running already."""
@@ -121,6 +144,7 @@ class CompactionManager:
         return {
             "compaction_running": int(self.running),
             "compaction_debt_bytes": self.debt_bytes,
+            "compaction_live_bytes": self._live_bytes,
             "compaction_runs": self.runs,
             "compaction_failures": self.failures,
             "compaction_failed_runs": self.failed_runs,

@@ -269,6 +269,19 @@ def test_compaction_is_due_by_ratio_and_not_below_a_minimum(tmp_path: Path) -> N
     manager.journal.close()
 
 
+def test_a_journal_of_which_most_is_live_is_not_compacted(tmp_path: Path) -> None:
+    live_bytes = 3000
+    manager, _ = managed(tmp_path, min_bytes=1000, ratio=1.0, live_bytes=lambda: live_bytes)
+    while manager.journal.total_bytes < 6000:
+        assert not manager.due()
+        manager.journal.append([["set", b"a", b"x" * 100]])
+    assert manager.due()
+    assert manager.statistics()["compaction_live_bytes"] == 3000
+    live_bytes = 4000
+    assert not manager.due()
+    manager.journal.close()
+
+
 @pytest.mark.trio
 async def test_failures_back_off_twice_as_long_each_time_and_a_success_forgets_them(
     tmp_path: Path,
