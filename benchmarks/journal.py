@@ -32,6 +32,7 @@ import hiredis
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # runs as a file, too
 
 from benchmarks.servers import BENCHMARK, REDIS, Server, requests_per_s, running, start
+from kvclient.protocol import encode
 
 WORK = os.environ.get("KVSTORE_BENCH_DIR")
 """Where the data goes; the system's directory for temporary files unless set."""
@@ -183,7 +184,7 @@ class Probe:
                 n += 1
                 key = b"key:%012d" % (n * 7919 % self.keys)
                 command = (b"GET", key) if n % 2 else (b"SET", key, b"v" * 100)
-                data = hiredis.pack_command(command)
+                data = encode(*command)
                 began = time.perf_counter()
                 sock.sendall(data)
                 while reader.gets() is False:

@@ -23,6 +23,8 @@ from pathlib import Path
 
 import hiredis
 
+from kvclient.protocol import encode
+
 ROOT = Path(__file__).resolve().parent.parent
 REDIS = shutil.which("redis-server")
 BENCHMARK = shutil.which("redis-benchmark")
@@ -55,7 +57,7 @@ class Server:
     def ask(self, *command: bytes) -> object:
         """Send one command on a connection of its own."""
         with socket.create_connection(("127.0.0.1", self.port), timeout=600) as sock:
-            sock.sendall(hiredis.pack_command(command))
+            sock.sendall(encode(*command))
             reader = hiredis.Reader()
             while (reply := reader.gets()) is False:
                 reader.feed(sock.recv(65536))

@@ -16,6 +16,7 @@ from typing import Any
 import hiredis
 
 from parser.summary import Summary, pack
+from tests.wire import encode
 
 Reply = Any
 
@@ -28,7 +29,7 @@ class Connection:
         self.reader = hiredis.Reader()
 
     def send(self, *commands: tuple[bytes, ...]) -> None:
-        self.socket.sendall(b"".join(hiredis.pack_command(command) for command in commands))
+        self.socket.sendall(b"".join(encode(*command) for command in commands))
 
     def read(self) -> Reply:
         reply = self.reader.gets()

@@ -9,7 +9,7 @@ import hiredis
 import pytest
 
 from tests.support import running_server
-from tests.wire import Wire
+from tests.wire import Wire, encode
 
 KEYS = 1_000_000
 BATCH = 1000
@@ -31,9 +31,7 @@ def test_a_million_keys_expire_within_100_ms_and_say_so(tmp_path: Path) -> None:
         for start in range(0, KEYS, BATCH):
             writer.send_raw(
                 b"".join(
-                    hiredis.pack_command(
-                        (b"SET", b"%013d:%d" % (deadline, n), b"v", b"PXAT", b"%d" % deadline)
-                    )
+                    encode("SET", b"%013d:%d" % (deadline, n), "v", "PXAT", deadline)
                     for n in range(start, start + BATCH)
                     for deadline in [first + n * 7919 % KEYS * SPREAD_MS // KEYS]
                 )
