@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from kvserver.memory import MeasuredData, entry_bytes
 from kvserver.quick import serve
+from kvserver.session import Session
 from tests.kvserver.commands.support import Server
 
 OOM = b"-OOM command not allowed when used memory > 'maxmemory'.\r\n"
@@ -192,6 +193,11 @@ def test_a_pipeline_for_which_there_is_no_room_is_left_to_those_who_count_each()
     assert len(server.keyspace) == 4
 
 
+def goes_quickly(session: Session) -> bool:
+    """Whether a pipeline of this session is served in one go."""
+    return session.table is session.engine.quick_table
+
+
 def test_a_pipeline_of_gets_is_a_use_of_its_keys_but_not_with_no_touch(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -202,23 +208,23 @@ def test_a_pipeline_of_gets_is_a_use_of_its_keys_but_not_with_no_touch(
     now[0] += 50
     session = server.engine.session()
     gets = b"*2\r\n$3\r\nGET\r\n$4\r\nkey1\r\n" * 8
-    assert session.table is server.engine.quick_table
+    assert goes_quickly(session)
     assert serve(session, gets, {}) == b"GET"
     assert [server.engine.memory.idle_s(b"key%d" % number) for number in range(3)] == [50, 0, 50]
     session.run([b"CLIENT", b"NO-TOUCH", b"ON"])
-    assert session.table is not server.engine.quick_table
+    assert not goes_quickly(session)
     session.run([b"CLIENT", b"NO-TOUCH", b"OFF"])
-    assert session.table is server.engine.quick_table
+    assert goes_quickly(session)
 
 
 def test_with_a_monitor_or_in_a_transaction_nothing_goes_quickly_under_a_limit() -> None:
     server = limited("allkeys-lru", 1 << 20)
     session = server.engine.session()
     session.run([b"MULTI"])
-    assert session.table is not server.engine.quick_table
+    assert not goes_quickly(session)
     session.run([b"DISCARD"])
-    assert session.table is server.engine.quick_table
+    assert goes_quickly(session)
     server.engine.gate("test", lambda _session, _command, _args: None)
     assert server.engine.quick_table is None
     server.engine.gate("test", None)
-    assert session.table is server.engine.quick_table
+    assert goes_quickly(session)

@@ -88,14 +88,12 @@ def test_the_age_of_what_is_not_synced_is_that_of_the_oldest_record() -> None:
     now[0] += SYNC_AFTER_S
     assert service.sync_due
     journal.append([["del", b"b"]])
-    assert journal.oldest_unsynced_s == SYNC_AFTER_S
-    assert not service.must_commit
+    assert (journal.oldest_unsynced_s, service.must_commit) == (SYNC_AFTER_S, False)
     now[0] += HOLD_AFTER_S
     assert service.must_commit
     journal.sync()
-    assert journal.oldest_unsynced_s == 0.0
+    assert (journal.oldest_unsynced_s, service.must_commit) == (0.0, False)
     assert journal.unsynced_bytes == 0
-    assert not service.must_commit
 
 
 @pytest.mark.parametrize("policy", ["always", "no"])
