@@ -134,8 +134,14 @@ def restart(keys: int, rounds: int) -> list[tuple[str, float, float]]:
 def rewrite(server: Server) -> None:
     """Let Redis rewrite its file, and wait for that."""
     server.ask(b"BGREWRITEAOF")
-    while b"aof_rewrite_in_progress:1" in bytes(server.ask(b"INFO", b"persistence")):  # type: ignore[call-overload]  # bytes
+    while is_rewriting(server):
         time.sleep(0.05)
+
+
+def is_rewriting(server: Server) -> bool:
+    info = server.ask(b"INFO", b"persistence")
+    assert isinstance(info, bytes)
+    return b"aof_rewrite_in_progress:1" in info
 
 
 def compact(server: Server) -> tuple[float, float]:

@@ -8,7 +8,8 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -51,9 +52,9 @@ def is_fine(server: ServerProcess, within_s: float = 1.0) -> None:
         assert time.perf_counter() - began < within_s
 
 
-def eventually(condition: object, timeout_s: float = 10) -> None:
+def eventually(condition: Callable[[], object], timeout_s: float = 10) -> None:
     deadline = time.monotonic() + timeout_s
-    while not condition():  # type: ignore[operator]  # any callable
+    while not condition():
         assert time.monotonic() < deadline, "did not come about"
         time.sleep(0.02)
 
@@ -114,6 +115,10 @@ def test_a_stuck_subscriber_is_dropped_and_the_others_get_all(shared: ServerProc
             assert wire("SUBSCRIBE", "flood").startswith(b"*3")
             threads.append(threading.Thread(target=listen, args=(wire, into)))
             threads[-1].start()
+
+        def all_have(count: int) -> bool:
+            return all(len(each) >= count for each in received)
+
         counts = set()
         for start in range(0, messages, 100):
             batch = [
@@ -122,7 +127,7 @@ def test_a_stuck_subscriber_is_dropped_and_the_others_get_all(shared: ServerProc
             counts.update(publisher.many(batch))
             # Healthy is who reads; on a busy machine twenty threads need a moment for that.
             sent = start + len(batch)
-            eventually(lambda sent=sent: all(len(each) >= sent for each in received))
+            eventually(partial(all_have, sent))
         for thread in threads:
             thread.join(timeout=30)
     assert counts == {b":21\r\n", b":20\r\n"}, "the stuck one was dropped on the way"

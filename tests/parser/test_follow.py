@@ -279,13 +279,14 @@ async def test_a_format_is_told_when_there_is_enough_to_tell_it(tmp_path: Path) 
     log = tmp_path / "app.log"
     log.write_bytes(b"hello, this is no format\n")
     sink = MemorySink()
-    follower = Follower([str(log)], sink, recipes(Reading(), 0), clock_s=Clock())
+    clock = Clock()
+    follower = Follower([str(log)], sink, recipes(Reading(), 0), clock_s=clock)
     await follower.poll()
     with log.open("ab") as file:
         file.write(lines(0, 50))
     while await follower.poll():
         pass
-    follower.clock_s.now_s += 1  # type: ignore[attr-defined]  # it is the Clock above
+    clock.now_s += 1
     await follower.poll()
     assert sink.summaries()[b"block_1"].levels == {"INFO": 50}
     follower.close()

@@ -5,7 +5,9 @@ from __future__ import annotations
 import gzip
 import shutil
 import subprocess
+from collections.abc import Generator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -80,10 +82,16 @@ def test_who_stops_early_leaves_no_process(
     monkeypatch.setattr(grep, "STRETCH_BYTES", 100_000)
     started: list[subprocess.Popen[bytes]] = []
     start = grep._start
-    monkeypatch.setattr(grep, "_start", lambda *asked: started.append(start(*asked)) or started[-1])
+
+    def start_and_note(search: Search, stretches: Sequence[Any]) -> subprocess.Popen[bytes]:
+        started.append(start(search, stretches))
+        return started[-1]
+
+    monkeypatch.setattr(grep, "_start", start_and_note)
     results = search_files(logs, Search("INFO"), 2)
     next(next(results).chunks)
-    results.close()  # type: ignore[attr-defined]  # it is a generator
+    assert isinstance(results, Generator)
+    results.close()
     assert len(started) == 2
     assert all(process.returncode is not None for process in started)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from kvserver.config import Config
 from kvserver.engine import Engine
 from kvserver.keyspace import Keyspace
@@ -23,10 +25,10 @@ class Clock:
 class Server:
     """An engine, its clock, and sessions to talk to it."""
 
-    def __init__(self, **settings: object) -> None:
+    def __init__(self, **settings: Any) -> None:
         self.clock = Clock()
         self.keyspace = Keyspace(self.clock)
-        self.engine = Engine(Config(**settings), self.keyspace)  # type: ignore[arg-type]  # by name
+        self.engine = Engine(Config(**settings), self.keyspace)
         self.first = self.open()
 
     def open(self, address: str = "127.0.0.1:1000") -> Session:
