@@ -15,7 +15,8 @@ import msgpack
 
 from kvserver.errors import JournalError
 from kvserver.journal.compaction import compact
-from kvserver.journal.recovery import RecoveryReport, recover
+from kvserver.journal.recovery import recover
+from kvserver.journal.replay import RecoveryReport
 from kvserver.journal.writer import Journal
 from kvserver.keyspace import Keyspace
 from parser.summary import Summary, merge, pack, unpack
@@ -57,7 +58,7 @@ TURNS = history()
 
 def state_of(keyspace: Keyspace) -> Any:
     """What a reader can see: values, folded, and deadlines; the books of sources."""
-    seen = {}
+    seen: dict[bytes | str, Any] = {}
     for effect in keyspace.dump():
         if effect[0] == "mrg":
             seen[effect[1]] = unpack(effect[2])

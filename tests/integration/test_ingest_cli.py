@@ -32,10 +32,14 @@ def kvcli(server: ServerProcess, *arguments: object) -> subprocess.CompletedProc
     return run_kvcli("--url", server.url, *[str(argument) for argument in arguments])
 
 
-def report_of(done: subprocess.CompletedProcess[str], code: int = 0) -> dict[str, Any]:
+def shown_by(done: subprocess.CompletedProcess[str], code: int = 0) -> Any:
     assert done.returncode == code, done.stderr
-    shown: dict[str, Any] = json.loads(done.stdout)
-    return shown
+    return json.loads(done.stdout)
+
+
+def report_of(done: subprocess.CompletedProcess[str], code: int = 0) -> dict[str, Any]:
+    report: dict[str, Any] = shown_by(done, code)
+    return report
 
 
 @pytest.mark.slow
@@ -155,7 +159,7 @@ def test_sources_and_lines_lead_back_to_the_log(server: ServerProcess, tmp_path:
     first, last = LINE % (7, 1), LINE.replace(b"203518", b"203519") % (7, 2)
     path.write_bytes(first + log(100, 300) + last)
     assert kvcli(server, "ingest", path).returncode == 0
-    (source,) = report_of(kvcli(server, "sources", "--json"))
+    (source,) = shown_by(kvcli(server, "sources", "--json"))
     size = path.stat().st_size
     assert (source["path"], source["counted_bytes"], source["size"]) == (str(path), size, size)
     assert source["books"]["lines"] == 202
@@ -165,7 +169,7 @@ def test_sources_and_lines_lead_back_to_the_log(server: ServerProcess, tmp_path:
     packed = tmp_path / "app.log.1.gz"  # rotated and compressed, and nobody was told
     packed.write_bytes(gzip.compress(path.read_bytes()))
     path.write_bytes(b"another log\n")
-    shown = report_of(kvcli(server, "lines", "block_7", "--json"))
+    shown = shown_by(kvcli(server, "lines", "block_7", "--json"))
     assert (shown["first"]["path"], shown["first"]["line"]) == (str(packed), first.decode()[:-1])
     packed.unlink()
     gone = kvcli(server, "lines", "block_7")
@@ -198,7 +202,7 @@ def test_a_moved_log_is_known_at_its_new_place(server: ServerProcess, tmp_path: 
     path = path.rename(tmp_path / "elsewhere.log")
     report = report_of(kvcli(server, "ingest", path, "--json"))
     assert report["lines"] == 0
-    (source,) = report_of(kvcli(server, "sources", "--json"))
+    (source,) = shown_by(kvcli(server, "sources", "--json"))
     assert source["path"] == str(path)
     assert kvcli(server, "lines", "block_3").stdout.encode() == log(3, 4) * 2
 

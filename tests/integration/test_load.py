@@ -66,9 +66,9 @@ class Client(threading.Thread):
                 self.held.pop(key, None)
             case 5:
                 counter = b"counter%d" % self.number
-                value = int(self.held.get(counter, b"0")) + 7
-                self.expect(wire, b":%d\r\n" % value, "INCRBY", counter, 7)
-                self.held[counter] = b"%d" % value
+                count = int(self.held.get(counter, b"0")) + 7
+                self.expect(wire, b":%d\r\n" % count, "INCRBY", counter, 7)
+                self.held[counter] = b"%d" % count
             case 6:
                 number = b"%d" % self.random.randrange(1000)
                 replies = wire.many([("MULTI",), ("SET", key, number), ("INCR", key), ("EXEC",)])

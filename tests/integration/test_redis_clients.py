@@ -188,15 +188,15 @@ def test_monitor_shows_commands(client: Redis) -> None:
 
 
 def test_what_is_not_offered_is_unknown(client: Redis) -> None:
-    for call in (lambda: client.lpush("l", 1), lambda: client.eval("return 1", 0)):
+    for command, *arguments in (("lpush", "l", 1), ("eval", "return 1", 0)):
         with pytest.raises(redis.ResponseError, match="unknown command"):
-            call()
+            getattr(client, command)(*arguments)
 
 
 @pytest.mark.parametrize("protocol", [2, 3])
 def test_the_asynchronous_client(shared: ServerProcess, protocol: int) -> None:
     async def talk() -> None:
-        client = redis.asyncio.Redis(port=shared.port, protocol=protocol)
+        client: Redis = redis.asyncio.Redis(port=shared.port, protocol=protocol)
         await client.flushall()
         assert await client.set("k", "v")
         assert await client.get("k") == b"v"

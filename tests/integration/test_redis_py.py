@@ -111,9 +111,10 @@ def test_summaries_live_beside_strings(client: Any) -> None:
 
 def test_asyncio_clients_are_served_too(shared: ServerProcess) -> None:
     async def talk() -> None:
-        async with redis.asyncio.Redis(
+        made: Any = redis.asyncio.Redis(
             host=shared.host, port=shared.port, protocol=3, max_connections=20
-        ) as one:
+        )
+        async with made as one:
             await one.flushall()
             for _ in range(10):
                 await asyncio.gather(*[one.incr("n") for _ in range(20)])

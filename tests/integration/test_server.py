@@ -431,7 +431,7 @@ def test_who_comes_while_the_journal_is_read_is_told_so(tmp_path: Path) -> None:
         stderr=subprocess.DEVNULL,
     )
     try:
-        told = set()
+        told: set[bytes] = set()
         deadline = time.monotonic() + 30
         while b"$10\r\nkey:399999\r\n" not in told:
             assert time.monotonic() < deadline, told

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from operator import and_, or_, xor
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -46,11 +48,7 @@ def test_counting_and_finding_agree_with_a_string(value: bytes, data: st.DataObj
 def test_values_combine_bit_by_bit(values: list[bytes]) -> None:
     length = max(map(len, values))
     padded = [value.ljust(length, b"\0") for value in values]
-    for name, rule in (
-        (b"AND", lambda a, b: a & b),
-        (b"OR", lambda a, b: a | b),
-        (b"XOR", lambda a, b: a ^ b),
-    ):
+    for name, rule in ((b"AND", and_), (b"OR", or_), (b"XOR", xor)):
         expected = list(padded[0])
         for other in padded[1:]:
             expected = [rule(a, b) for a, b in zip(expected, other, strict=True)]

@@ -196,6 +196,4 @@ class KeyspaceMachine(RuleBasedStateMachine):
 
 
 TestKeyspace = KeyspaceMachine.TestCase
-TestKeyspace.settings = settings(
-    settings.default, max_examples=settings.default.max_examples // 2, stateful_step_count=30
-)
+TestKeyspace.settings = settings(max_examples=settings().max_examples // 2, stateful_step_count=30)

@@ -24,7 +24,7 @@ from parser.fingerprint import (
     same_beginning,
     source_id,
 )
-from parser.source import Problem, inspect, look_at
+from parser.source import Looked, Problem, inspect, look_at
 
 
 def log(n: int, salt: int = 0) -> bytes:
@@ -44,7 +44,7 @@ def known(path: Path, source: int = 1) -> SourceInfo:
     )
 
 
-def look(path: Path):
+def look(path: Path) -> Looked:
     found = inspect(str(path))
     assert not isinstance(found, Problem)
     return look_at(found)

@@ -5,13 +5,12 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 
-import numba
 import pytest
 
 from parser.kernel import blocks, scan
 from parser.kernel.maps import CLASSES
 from parser.kernel.memory import address_of
-from parser.kernel.ops import JIT
+from parser.kernel.ops import JIT, compiled
 from parser.patterns import mask_values
 
 pytestmark = pytest.mark.skipif(not JIT, reason="about machine code")
@@ -49,7 +48,7 @@ def test_bitmaps_tell_the_classes_and_literals_of_each_byte(
     def classify_at(source: int, into: int, stride: int) -> None:
         classify(source, into, stride)  # numba compiles what calls an operation, not it itself
 
-    run: Callable[[int, int, int], None] = numba.njit(classify_at)
+    run = compiled(classify_at)
     text = text_of(1)
     maps = bytearray(STRIDE * (len(WANTED) + len(LITERALS)))
     for block in range(0, len(text) - 64, 64):
@@ -67,7 +66,7 @@ def test_kept_bytes_move_together_and_zeros_follow() -> None:
     def keep(source: int, breaks: int, kept: int, into: int) -> None:
         blocks.keep_bytes(source, breaks, kept, into)
 
-    run: Callable[[int, int, int, int], None] = numba.njit(keep)
+    run = compiled(keep)
     drawn = random.Random(2)
     text, into = text_of(3), bytearray(b"x" * 64)
     flags = [0, -1, 1, -(1 << 63), *(drawn.getrandbits(64) - (1 << 63) for _ in range(50))]

@@ -22,7 +22,7 @@ from parser.patterns import (
     pattern_id,
 )
 
-GOLDEN = {
+GOLDEN: dict[str, list[tuple[str, str, list[str] | None]]] = {
     "a token with a digit is a value": [
         ("took 15 ms", "took <*> ms", ["15"]),
         ("block blk_-1608999687919862906 done", "block <*> done", ["blk_-1608999687919862906"]),

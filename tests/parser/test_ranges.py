@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from parser.ranges import add, boundary, covered, cuts, missing
+from parser.ranges import ReadAt, add, boundary, covered, cuts, missing
 
 contents = st.lists(st.sampled_from([b"a", b" ", b"\n", b"bb\n", b"\n\n", b"E"]), max_size=40).map(
     b"".join
@@ -16,7 +16,7 @@ contents = st.lists(st.sampled_from([b"a", b" ", b"\n", b"bb\n", b"\n\n", b"E"])
 pairs = st.tuples(st.integers(0, 50), st.integers(1, 20)).map(lambda r: (r[0], r[0] + r[1]))
 
 
-def reader(data: bytes):
+def reader(data: bytes) -> ReadAt:
     return lambda offset, size: data[offset : offset + size]
 
 

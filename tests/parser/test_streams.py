@@ -6,13 +6,14 @@ import bz2
 import gzip
 import lzma
 import random
+from collections.abc import Callable
 
 import pytest
 import zstandard
 
 from parser.streams import BLOCK_BYTES, BrokenStream, decompress, kind_of
 
-COMPRESS = {
+COMPRESS: dict[str, Callable[[bytes], bytes]] = {
     "gz": gzip.compress,
     "bz2": bz2.compress,
     "xz": lzma.compress,

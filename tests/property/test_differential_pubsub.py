@@ -125,7 +125,7 @@ class Client:
         return self.until_answer(mark)
 
     def until_answer(self, mark: bytes) -> list[bytes]:
-        arrived = []
+        arrived: list[bytes] = []
         while True:
             reply = self.wire.read()
             if (reply == b"+QUEUED\r\n") if self.queueing else (mark in reply):

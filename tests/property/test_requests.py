@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tracemalloc
+from collections.abc import Callable, Sequence
 
 import pytest
 from hypothesis import given
@@ -16,6 +17,7 @@ from kvserver.requests import RequestReader, split_inline
 
 CONFIG = Config()
 Outcome = tuple[list[list[bytes]], str | None]
+Run = Sequence[Sequence[bytes]]
 
 
 def frame(command: list[bytes]) -> bytes:
@@ -109,7 +111,7 @@ any_lifetime = lifetime | st.sampled_from([b"0", b"-1", b"x", b"9223372036854775
 any_unit = st.sampled_from([b"EX", b"PX", b"ex", b"Px", b"EXAT", b"XX"])
 
 
-def alike(name: bytes, *arguments: st.SearchStrategy[bytes]) -> st.SearchStrategy[list[bytes]]:
+def alike(name: bytes, *arguments: st.SearchStrategy[bytes]) -> st.SearchStrategy[Run]:
     """A run of four to six such commands, perhaps with other keys."""
     return st.lists(
         st.tuples(st.just(name), *arguments), min_size=4, max_size=6, unique_by=lambda c: c[1]
@@ -183,15 +185,19 @@ def the_same_is_known_of_memory(one: Engine, other: Engine) -> None:
         assert (data.used_at or {}).keys() == (expected.used_at or {}).keys()
 
 
+def note_in(told: list[tuple[bytes, str]]) -> Callable[[bytes, str], None]:
+    return lambda key, event: told.append((key, event))
+
+
 @given(st.lists(runs, max_size=4), rooms, st.booleans(), st.booleans(), st.sampled_from([2, 3]))
 def test_the_quick_way_answers_as_the_general_one(
-    chunks: list[list[list[bytes]]], room: int | None, overdue: bool, heard: bool, protocol: int
+    chunks: list[Run], room: int | None, overdue: bool, heard: bool, protocol: int
 ) -> None:
     engines = two_engines(room, overdue=overdue)
     events: list[list[tuple[bytes, str]]] = [[], []]
     if heard:
         for engine, told in zip(engines, events, strict=True):
-            engine.keyspace.listen(lambda key, event, told=told: told.append((key, event)))
+            engine.keyspace.listen(note_in(told))
     quick, general = engines[0].session(), engines[1].session()
     quick.use_protocol(protocol)
     general.use_protocol(protocol)

@@ -17,14 +17,14 @@ from hypothesis import strategies as st
 from kvserver.errors import CommandError, DamageError, JournalError, RecordError
 from kvserver.journal import compaction
 from kvserver.journal.compaction import compact, next_parts, task_line
-from kvserver.journal.fs import File, RealFileSystem
+from kvserver.journal.fs import RealFileSystem
 from kvserver.journal.manager import CompactionManager
 from kvserver.journal.partition import PARTS, PartMemory, buckets_for, distribute
 from kvserver.journal.recovery import recover
 from kvserver.journal.service import JournalService
 from kvserver.keyspace import Keyspace
 from parser.summary import Summary, pack
-from tests.faults.disk import MemoryDisk
+from tests.faults.disk import MemoryDisk, MemoryFile
 from tests.faults.story import rotate, state_of
 
 KEYS = [b"a", b"b", b"block_1", b"block_2", b"\xff\x00"]
@@ -130,7 +130,7 @@ class ReadsCounted(MemoryDisk):
         super().__init__()
         self.opened: list[str] = []
 
-    def open(self, name: str, *, write: bool = False) -> File:
+    def open(self, name: str, *, write: bool = False) -> MemoryFile:
         self.opened.append(name)
         return super().open(name, write=write)
 
