@@ -7,7 +7,6 @@ from importlib.metadata import requires, version
 from pathlib import Path
 
 import pytest
-from packaging.markers import default_environment
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
@@ -17,7 +16,7 @@ HASH = re.compile(r" --hash=sha256:([0-9a-f]{64})")
 
 def locked() -> dict[str, tuple[str, list[str]]]:
     """Name -> the version for this Python, and the hashes of its files."""
-    found = {}
+    found: dict[str, tuple[str, list[str]]] = {}
     entries = LOCK.read_text(encoding="ascii").replace("\\\n", " ").splitlines()
     for entry in entries:
         if entry.startswith("#"):
@@ -33,9 +32,8 @@ def locked() -> dict[str, tuple[str, list[str]]]:
 
 def wanted(name: str) -> list[Requirement]:
     """What a package needs here, without extras."""
-    environment = {**default_environment(), "extra": ""}
     needs = map(Requirement, requires(name) or [])
-    return [one for one in needs if one.marker is None or one.marker.evaluate(environment)]
+    return [one for one in needs if one.marker is None or one.marker.evaluate({"extra": ""})]
 
 
 def test_every_package_has_one_version_and_hashes_that_differ() -> None:
@@ -47,7 +45,8 @@ def test_every_package_has_one_version_and_hashes_that_differ() -> None:
 
 
 def test_the_lock_holds_what_the_project_needs_and_nothing_else() -> None:
-    packages, seen, left = locked(), set(), ["kvstore"]
+    packages, left = locked(), ["kvstore"]
+    seen: set[str] = set()
     while left:
         for requirement in wanted(left.pop()):
             name = canonicalize_name(requirement.name)
