@@ -1,5 +1,8 @@
 """Publish and subscribe: who listens to which channel or pattern, and the keyspace's own events.
 
+Channels of shards (SSUBSCRIBE) are what they are in a Redis without a cluster: channels of a second
+set of names, without patterns.
+
 Messages go to ``session.push`` and leave with the turn, after the journal. A message is encoded
 once for all receivers of a protocol version. Nothing here waits for anybody: a subscriber that does
 not read is the business of whoever sends (its output is bounded).
@@ -8,7 +11,8 @@ not read is the business of whoever sends (its output is bounded).
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Final
+from enum import IntEnum
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from kvserver import resp
 from kvserver.errors import CommandError
@@ -18,7 +22,7 @@ if TYPE_CHECKING:
     from kvserver.engine import Engine
     from kvserver.session import Session
 
-__all__ = ["EVENT_CLASSES", "Hub", "format_event_flags", "parse_event_flags"]
+__all__ = ["EVENT_CLASSES", "Hub", "Kind", "format_event_flags", "parse_event_flags"]
 
 EVENT_CLASSES: Final = {
     "set": "$",
@@ -61,15 +65,29 @@ def format_event_flags(flags: frozenset[str]) -> str:
     return classes + "".join(letter for letter in _OTHERS if letter in flags)
 
 
+class Kind(IntEnum):
+    """What a subscription is to. Channels of a shard are apart: other names, another count."""
+
+    CHANNEL = 0
+    PATTERN = 1
+    SHARD_CHANNEL = 2
+
+
+_KINDS: Final = tuple(Kind)
+_Held: TypeAlias = "tuple[dict[bytes, None], ...]"
+
+
 class Hub:
     """All subscriptions of one server."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._channels: dict[bytes, dict[Session, None]] = {}
-        self._patterns: dict[bytes, tuple[Matcher, dict[Session, None]]] = {}
-        self._of: dict[Session, tuple[dict[bytes, None], dict[bytes, None]]] = {}
-        """Session -> its channels and its patterns."""
+        self._listeners: tuple[dict[bytes, dict[Session, None]], ...] = ({}, {}, {})
+        """By kind: name -> sessions."""
+        self._matchers: dict[bytes, Matcher] = {}
+        """Of the patterns."""
+        self._of: dict[Session, _Held] = {}
+        """Session -> its names, by kind."""
         self.event_flags: frozenset[str] = frozenset()
         self.messages = 0
         engine.on_close.append(self.forget)
@@ -78,61 +96,59 @@ class Hub:
 
     # ------------------------------------------------------------------------------ subscriptions
 
-    def subscribe(self, session: Session, name: bytes, *, pattern: bool) -> int:
-        """Add a subscription; return how many the session has now. Raises CommandError."""
-        held = self._of.setdefault(session, ({}, {}))
-        mine = held[pattern]
-        if name not in mine:
-            if len(held[0]) + len(held[1]) >= self._engine.config.max_subscriptions:
+    def subscribe(self, session: Session, name: bytes, kind: Kind) -> int:
+        """Add a subscription; return how many such the session has. Raises CommandError."""
+        held = self._of.setdefault(session, ({}, {}, {}))
+        if name not in held[kind]:
+            if sum(map(len, held)) >= self._engine.config.max_subscriptions:
                 raise CommandError("ERR too many subscriptions")
-            mine[name] = None
-            if pattern:
-                self._patterns.setdefault(name, (compile_glob(name), {}))[1][session] = None
-            else:
-                self._channels.setdefault(name, {})[session] = None
-        return self._count(session)
+            held[kind][name] = None
+            self._listeners[kind].setdefault(name, {})[session] = None
+            if kind is Kind.PATTERN and name not in self._matchers:
+                self._matchers[name] = compile_glob(name)
+        return self._count(session, kind)
 
-    def unsubscribe(self, session: Session, name: bytes, *, pattern: bool) -> int:
-        """Take a subscription away, if there is one; return how many are left."""
+    def unsubscribe(self, session: Session, name: bytes, kind: Kind) -> int:
+        """Take a subscription away, if there is one; return how many such are left."""
         held = self._of.get(session)
-        if held is not None and held[pattern].pop(name, self) is not self:
-            if pattern:
-                sessions = self._patterns[name][1]
-                del sessions[session]
-                if not sessions:
-                    del self._patterns[name]
-            else:
-                sessions = self._channels[name]
-                del sessions[session]
-                if not sessions:
-                    del self._channels[name]
-        return self._count(session)
+        if held is not None and held[kind].pop(name, self) is not self:
+            sessions = self._listeners[kind][name]
+            del sessions[session]
+            if not sessions:
+                del self._listeners[kind][name]
+                if kind is Kind.PATTERN:
+                    del self._matchers[name]
+        return self._count(session, kind)
 
-    def names(self, session: Session, *, pattern: bool) -> list[bytes]:
-        """Return the channels, or patterns, of a session."""
-        return list(self._of.get(session, ({}, {}))[pattern])
+    def names(self, session: Session, kind: Kind) -> list[bytes]:
+        """Return what a session has subscribed to, of that kind."""
+        return list(self._held(session)[kind])
 
     def forget(self, session: Session) -> None:
         """End all subscriptions of a session."""
-        for pattern in (False, True):
-            for name in self.names(session, pattern=pattern):
-                self.unsubscribe(session, name, pattern=pattern)
+        for kind in _KINDS:
+            for name in self.names(session, kind):
+                self.unsubscribe(session, name, kind)
         self._of.pop(session, None)
 
-    def _count(self, session: Session) -> int:
-        held = self._of.get(session)
-        count = 0 if held is None else len(held[0]) + len(held[1])
-        if held is not None and count == 0:
-            del self._of[session]
-        if session.subscribed != count:
-            session.subscribed = count
-            session.retable()
-        return count
+    def _held(self, session: Session) -> _Held:
+        return self._of.get(session, ({}, {}, {}))
 
-    def counts(self, session: Session) -> tuple[int, int]:
-        """How many channels and patterns a session has."""
-        held = self._of.get(session, ({}, {}))
-        return len(held[0]), len(held[1])
+    def _count(self, session: Session, kind: Kind) -> int:
+        """Note how much a session has; return how much of what counts together with a kind."""
+        channels, patterns, of_shards = self.counts(session)
+        total = channels + patterns + of_shards
+        if not total:
+            self._of.pop(session, None)
+        if session.subscribed != total:
+            session.subscribed = total
+            session.retable()
+        return of_shards if kind is Kind.SHARD_CHANNEL else channels + patterns
+
+    def counts(self, session: Session) -> tuple[int, int, int]:
+        """How many channels, patterns, and channels of shards a session has."""
+        channels, patterns, of_shards = map(len, self._held(session))
+        return channels, patterns, of_shards
 
     # ------------------------------------------------------------------------------------ messages
 
@@ -140,13 +156,20 @@ class Hub:
         """Give a message to everybody who wants it; return how many deliveries that were."""
         self.messages += 1
         sent = 0
-        sessions = self._channels.get(channel)
+        sessions = self._listeners[Kind.CHANNEL].get(channel)
         if sessions:
             sent += self._send(sessions, [b"message", channel, message])
-        for pattern, (matches, listeners) in list(self._patterns.items()):
+        for pattern, matches in list(self._matchers.items()):
             if matches(channel):
+                listeners = self._listeners[Kind.PATTERN][pattern]
                 sent += self._send(listeners, [b"pmessage", pattern, channel, message])
         return sent
+
+    def publish_to_shard(self, channel: bytes, message: bytes) -> int:
+        """The same for channels of shards, of which one server has all."""
+        self.messages += 1
+        sessions = self._listeners[Kind.SHARD_CHANNEL].get(channel, ())
+        return self._send(sessions, [b"smessage", channel, message])
 
     @staticmethod
     def _send(sessions: Iterable[Session], parts: list[bytes]) -> int:
@@ -158,17 +181,22 @@ class Hub:
             sent += 1
         return sent
 
-    def channels(self, matches: Matcher | None = None) -> list[bytes]:
+    def channels(self, kind: Kind, matches: Matcher | None = None) -> list[bytes]:
         """Return the channels that somebody listens to."""
-        return [name for name in self._channels if matches is None or matches(name)]
+        return [name for name in self._listeners[kind] if matches is None or matches(name)]
 
-    def listeners(self, channel: bytes) -> int:
+    def listeners(self, channel: bytes, kind: Kind) -> int:
         """How many sessions listen to a channel by its name."""
-        return len(self._channels.get(channel, ()))
+        return len(self._listeners[kind].get(channel, ()))
 
     def statistics(self) -> dict[str, int]:
         """How many channels and patterns there are."""
-        return {"pubsub_channels": len(self._channels), "pubsub_patterns": len(self._patterns)}
+        channels, patterns, of_shards = map(len, self._listeners)
+        return {
+            "pubsub_channels": channels,
+            "pubsub_patterns": patterns,
+            "pubsubshard_channels": of_shards,
+        }
 
     # --------------------------------------------------------------------------- keyspace's events
 
@@ -191,12 +219,10 @@ class Hub:
 
     def check(self) -> None:
         """Assert that both directions say the same."""
-        for pattern in (False, True):
-            there = (
-                {(s, name) for name, (_, sessions) in self._patterns.items() for s in sessions}
-                if pattern
-                else {(s, name) for name, sessions in self._channels.items() for s in sessions}
-            )
-            assert there == {(s, name) for s, held in self._of.items() for name in held[pattern]}
+        for kind in _KINDS:
+            there = {(s, name) for name, found in self._listeners[kind].items() for s in found}
+            assert there == {(s, name) for s, held in self._of.items() for name in held[kind]}
+            assert all(self._listeners[kind].values())
+        assert self._matchers.keys() == self._listeners[Kind.PATTERN].keys()
         for session, held in self._of.items():
-            assert session.subscribed == len(held[0]) + len(held[1]) > 0
+            assert session.subscribed == sum(map(len, held)) > 0

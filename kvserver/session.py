@@ -34,7 +34,7 @@ _IN_MULTI: Final = frozenset(["exec", "discard", "multi", "watch", "quit", "rese
 """What is not queued inside MULTI."""
 
 _WHEN_SUBSCRIBED: Final = frozenset(
-    ["subscribe", "psubscribe", "unsubscribe", "punsubscribe", "ping", "quit", "reset"]
+    ["subscribe", "psubscribe", "ssubscribe", "unsubscribe", "punsubscribe", "sunsubscribe", "ping", "quit", "reset"]
 )
 
 _ids = itertools.count(1)

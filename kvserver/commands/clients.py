@@ -43,7 +43,7 @@ def _kind(session: Session) -> str:
 def describe(session: Session, last_command: str = "") -> str:
     """Return one client as a line of CLIENT LIST."""
     engine = session.engine
-    channels, patterns = engine.hub.counts(session)
+    channels, patterns, of_shards = engine.hub.counts(session)
     flags = "".join(
         letter
         for letter, there in (
@@ -70,7 +70,7 @@ def describe(session: Session, last_command: str = "") -> str:
         "db": 0,
         "sub": channels,
         "psub": patterns,
-        "ssub": 0,
+        "ssub": of_shards,
         "multi": -1 if session.queue is None else len(session.queue),
         "qbuf": 0,
         "qbuf-free": 0,

@@ -1,4 +1,4 @@
-"""Publish and subscribe: SUBSCRIBE PSUBSCRIBE UNSUBSCRIBE PUNSUBSCRIBE PUBLISH PUBSUB."""
+"""Publish and subscribe: SUBSCRIBE PSUBSCRIBE SSUBSCRIBE, PUBLISH SPUBLISH, PUBSUB."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from kvserver.commands.arguments import help_reply
 from kvserver.commands.table import CommandTable
 from kvserver.errors import CommandError
 from kvserver.glob import compile_glob
+from kvserver.hub import Kind
 from kvserver.resp import NULL, array, bulk, bulks, integer, push
 from kvserver.session import Session
 
@@ -14,53 +15,75 @@ TABLE = CommandTable("pubsub")
 _FLAGS = "pubsub loading stale"
 
 
-def _subscribe(session: Session, args: list[bytes], *, pattern: bool) -> bytes:
-    word = bulk(b"psubscribe" if pattern else b"subscribe")
+_SHARD_KEYS = (1, -1, 1)
+"""Redis lets clients take channels of shards for keys, to find the server that has them."""
+
+_WORDS = {
+    Kind.CHANNEL: (b"subscribe", b"unsubscribe"),
+    Kind.PATTERN: (b"psubscribe", b"punsubscribe"),
+    Kind.SHARD_CHANNEL: (b"ssubscribe", b"sunsubscribe"),
+}
+
+
+def _subscribe(session: Session, args: list[bytes], kind: Kind) -> bytes:
+    word = bulk(_WORDS[kind][0])
     replies = []
     for name in args[1:]:
-        count = session.engine.hub.subscribe(session, name, pattern=pattern)
+        count = session.engine.hub.subscribe(session, name, kind)
         replies.append(push(session.resp, [word, bulk(name), integer(count)]))
     return b"".join(replies)
 
 
-def _unsubscribe(session: Session, args: list[bytes], *, pattern: bool) -> bytes:
+def _unsubscribe(session: Session, args: list[bytes], kind: Kind) -> bytes:
     hub = session.engine.hub
-    word = bulk(b"punsubscribe" if pattern else b"unsubscribe")
-    names = args[1:] or hub.names(session, pattern=pattern)
+    word = bulk(_WORDS[kind][1])
     replies = [
-        push(
-            session.resp,
-            [word, bulk(name), integer(hub.unsubscribe(session, name, pattern=pattern))],
-        )
-        for name in names
+        push(session.resp, [word, bulk(name), integer(hub.unsubscribe(session, name, kind))])
+        for name in args[1:] or hub.names(session, kind)
     ]
-    if not names:
-        replies = [push(session.resp, [word, NULL[session.resp], integer(session.subscribed)])]
+    if not replies:
+        channels, patterns, of_shards = hub.counts(session)
+        count = of_shards if kind is Kind.SHARD_CHANNEL else channels + patterns
+        replies = [push(session.resp, [word, NULL[session.resp], integer(count)])]
     return b"".join(replies)
 
 
 @TABLE.command("subscribe", -2, _FLAGS, since="2.0.0", complexity="O(N)")
 def subscribe(session: Session, args: list[bytes]) -> bytes:
     """Listens to channels."""
-    return _subscribe(session, args, pattern=False)
+    return _subscribe(session, args, Kind.CHANNEL)
 
 
 @TABLE.command("psubscribe", -2, _FLAGS, since="2.0.0", complexity="O(N)")
 def psubscribe(session: Session, args: list[bytes]) -> bytes:
     """Listens to the channels that match patterns."""
-    return _subscribe(session, args, pattern=True)
+    return _subscribe(session, args, Kind.PATTERN)
+
+
+@TABLE.command("ssubscribe", -2, _FLAGS, keys=_SHARD_KEYS, since="7.0.0", complexity="O(N)")
+def ssubscribe(session: Session, args: list[bytes]) -> bytes:
+    """Listens to channels of shards."""
+    if session.about.get("exec"):
+        raise CommandError("ERR SSUBSCRIBE isn't allowed for a DENY BLOCKING client")
+    return _subscribe(session, args, Kind.SHARD_CHANNEL)
 
 
 @TABLE.command("unsubscribe", -1, _FLAGS, since="2.0.0", complexity="O(N)")
 def unsubscribe(session: Session, args: list[bytes]) -> bytes:
     """Stops listening to channels, or to all."""
-    return _unsubscribe(session, args, pattern=False)
+    return _unsubscribe(session, args, Kind.CHANNEL)
 
 
 @TABLE.command("punsubscribe", -1, _FLAGS, since="2.0.0", complexity="O(N)")
 def punsubscribe(session: Session, args: list[bytes]) -> bytes:
     """Stops listening to the channels that match patterns, or to all such."""
-    return _unsubscribe(session, args, pattern=True)
+    return _unsubscribe(session, args, Kind.PATTERN)
+
+
+@TABLE.command("sunsubscribe", -1, _FLAGS, keys=_SHARD_KEYS, since="7.0.0", complexity="O(N)")
+def sunsubscribe(session: Session, args: list[bytes]) -> bytes:
+    """Stops listening to channels of shards, or to all such."""
+    return _unsubscribe(session, args, Kind.SHARD_CHANNEL)
 
 
 @TABLE.command("publish", 3, "pubsub loading stale fast", since="2.0.0", complexity="O(N+M)")
@@ -69,27 +92,60 @@ def publish(session: Session, args: list[bytes]) -> bytes:
     return integer(session.engine.hub.publish(args[1], args[2]))
 
 
+@TABLE.command(
+    "spublish",
+    3,
+    "pubsub loading stale fast",
+    keys=(1, 1, 1),
+    since="7.0.0",
+    complexity="O(N)",
+)
+def spublish(session: Session, args: list[bytes]) -> bytes:
+    """Sends a message to a channel of a shard; returns how many received it."""
+    return integer(session.engine.hub.publish_to_shard(args[1], args[2]))
+
+
 PUBSUB = TABLE.container("pubsub", "Tells about channels and patterns.", "2.8.0")
 
 
-@PUBSUB.command("channels", -2, _FLAGS, since="2.8.0", complexity="O(N)")
-def channels(session: Session, args: list[bytes]) -> bytes:
-    """Returns the channels that somebody listens to."""
+def _channels(session: Session, args: list[bytes], kind: Kind) -> bytes:
     if len(args) > 3:
         raise CommandError(
             "ERR unknown subcommand or wrong number of arguments for "
             f"'{args[1].decode('ascii')}'. Try PUBSUB HELP."
         )
     matches = compile_glob(args[2]) if len(args) == 3 else None
-    return bulks(session.engine.hub.channels(matches))
+    return bulks(session.engine.hub.channels(kind, matches))
+
+
+def _listeners(session: Session, args: list[bytes], kind: Kind) -> bytes:
+    hub = session.engine.hub
+    pairs = [(bulk(name), integer(hub.listeners(name, kind))) for name in args[2:]]
+    return array([part for pair in pairs for part in pair])
+
+
+@PUBSUB.command("channels", -2, _FLAGS, since="2.8.0", complexity="O(N)")
+def channels(session: Session, args: list[bytes]) -> bytes:
+    """Returns the channels that somebody listens to."""
+    return _channels(session, args, Kind.CHANNEL)
+
+
+@PUBSUB.command("shardchannels", -2, _FLAGS, since="7.0.0", complexity="O(N)")
+def shardchannels(session: Session, args: list[bytes]) -> bytes:
+    """Returns the channels of shards that somebody listens to."""
+    return _channels(session, args, Kind.SHARD_CHANNEL)
 
 
 @PUBSUB.command("numsub", -2, _FLAGS, since="2.8.0", complexity="O(N)")
 def numsub(session: Session, args: list[bytes]) -> bytes:
     """Returns how many listen to each channel by its name."""
-    hub = session.engine.hub
-    pairs = [(bulk(name), integer(hub.listeners(name))) for name in args[2:]]
-    return array([part for pair in pairs for part in pair])
+    return _listeners(session, args, Kind.CHANNEL)
+
+
+@PUBSUB.command("shardnumsub", -2, _FLAGS, since="7.0.0", complexity="O(N)")
+def shardnumsub(session: Session, args: list[bytes]) -> bytes:
+    """Returns how many listen to each channel of a shard."""
+    return _listeners(session, args, Kind.SHARD_CHANNEL)
 
 
 @PUBSUB.command("numpat", 2, _FLAGS, since="2.8.0", complexity="O(1)")

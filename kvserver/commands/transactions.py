@@ -42,12 +42,14 @@ def exec_(session: Session, args: list[bytes]) -> bytes:
         return NULL_ARRAY[session.resp]
     replies = []
     engine = session.engine
+    session.about["exec"] = True
     for queued in queue:
         if engine.gates:
             command = engine.registry.find(queued[0])
             if command is not None:
                 engine.monitors.show(session, command.resolve(queued), queued)
         replies.append(session.call(queued))
+    del session.about["exec"]
     command = engine.registry.find(args[0])
     if command is not None:
         engine.monitors.show(session, command, args)

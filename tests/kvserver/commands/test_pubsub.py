@@ -49,6 +49,32 @@ def test_resp2_may_not(server: Server) -> None:
     assert server("PING") == b"+PONG\r\n"
 
 
+def test_channels_of_shards_are_apart_from_channels_and_patterns(server: Server) -> None:
+    listener = server.open()
+    server("PSUBSCRIBE", "*", by=listener)
+    assert server("SSUBSCRIBE", "c", "d", by=listener) == (
+        b"*3\r\n$10\r\nssubscribe\r\n$1\r\nc\r\n:1\r\n*3\r\n$10\r\nssubscribe\r\n$1\r\nd\r\n:2\r\n"
+    )
+    assert server("PUBLISH", "d", "to all") == b":1\r\n"
+    assert server("SPUBLISH", "c", "to one") == b":1\r\n"
+    assert messages(listener) == (
+        b"*4\r\n$8\r\npmessage\r\n$1\r\n*\r\n$1\r\nd\r\n$6\r\nto all\r\n"
+        b"*3\r\n$8\r\nsmessage\r\n$1\r\nc\r\n$6\r\nto one\r\n"
+    )
+    assert server("PUBSUB", "SHARDCHANNELS", "c*") == b"*1\r\n$1\r\nc\r\n"
+    assert server("PUBSUB", "SHARDNUMSUB", "c", "x") == b"*4\r\n$1\r\nc\r\n:1\r\n$1\r\nx\r\n:0\r\n"
+    server("SUNSUBSCRIBE", by=listener)
+    assert listener.subscribed == 1
+    server.check()
+
+
+def test_a_transaction_may_not_listen_to_a_shard(server: Server) -> None:
+    server("MULTI")
+    server("SSUBSCRIBE", "c")
+    assert server("EXEC") == (b"*1\r\n-ERR SSUBSCRIBE isn't allowed for a DENY BLOCKING client\r\n")
+    assert server("SSUBSCRIBE", "c").endswith(b":1\r\n")
+
+
 def test_unsubscribing_from_nothing_says_so(server: Server) -> None:
     assert server("UNSUBSCRIBE") == b"*3\r\n$11\r\nunsubscribe\r\n$-1\r\n:0\r\n"
     assert server("PUNSUBSCRIBE", "x") == b"*3\r\n$12\r\npunsubscribe\r\n$1\r\nx\r\n:0\r\n"
@@ -82,7 +108,11 @@ def test_nothing_is_left_of_a_listener(server: Server, leave: str) -> None:
     else:
         server("UNSUBSCRIBE", by=listener)
         server("PUNSUBSCRIBE", by=listener)
-    assert server.engine.hub.statistics() == {"pubsub_channels": 0, "pubsub_patterns": 0}
+    assert server.engine.hub.statistics() == {
+        "pubsub_channels": 0,
+        "pubsub_patterns": 0,
+        "pubsubshard_channels": 0,
+    }
     server.check()
 
 
