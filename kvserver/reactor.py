@@ -54,6 +54,8 @@ SHORT_LINGER_S: Final = 0.001
 """The same where Trio has clients of its own, with TLS, who would wait that long."""
 LARGE_REPLY_BYTES: Final = 16384
 """Above it, a reply is a reason to look at how much the client is owed."""
+MAX_NAME_BYTES: Final = 64
+"""What is remembered of the last command of a client is no more than a name."""
 ALIKE_BYTES: Final = 2048
 ALIKE_TOTAL_BYTES: Final = 1 << 14
 MANY_ALIKE: Final = 3
@@ -206,6 +208,7 @@ class Reactor(Commits):
             ):
                 name = serve(session, data, self.engine.stats.calls)
                 if name is not None:
+                    session.last_called = name
                     self._served.append((connection, data))
                     if session.pending is not None:
                         self._want(connection, connection.events & ~READ)
@@ -240,6 +243,8 @@ class Reactor(Commits):
                     self.close(connection)
                 return None
             if name is not None:
+                for session in sessions:
+                    session.last_called = name
                 self._served += zip(group, chunks, strict=True)
                 return name
         name = None
@@ -287,7 +292,7 @@ class Reactor(Commits):
         for args in commands:
             name = args[0]
             calls[name] = calls.get(name, 0) + 1
-        session.last_command = commands[-1][0].decode("ascii", "replace").lower()
+        session.last_called = commands[-1][0][:MAX_NAME_BYTES]
         if session.pending is not None and isinstance(session.transport, Connection):
             self._want(session.transport, session.transport.events & ~READ)
 

@@ -34,7 +34,10 @@ _IN_MULTI: Final = frozenset(["exec", "discard", "multi", "watch", "quit", "rese
 """What is not queued inside MULTI."""
 
 _WHEN_SUBSCRIBED: Final = frozenset(
-    ["subscribe", "psubscribe", "ssubscribe", "unsubscribe", "punsubscribe", "sunsubscribe", "ping", "quit", "reset"]
+    [
+        *("subscribe", "psubscribe", "ssubscribe", "unsubscribe", "punsubscribe", "sunsubscribe"),
+        *("ping", "quit", "reset"),
+    ]
 )
 
 _ids = itertools.count(1)
@@ -65,7 +68,8 @@ class Session:
         "id",
         "keyspace",
         "last_active",
-        "last_command",
+        "last_called",
+        "last_subcommand",
         "lib_name",
         "lib_version",
         "local_address",
@@ -98,7 +102,10 @@ class Session:
         self.user = "default"
         self.created = time.time()
         self.opened = self.last_active = time.monotonic()
-        self.last_command = ""
+        self.last_called = b""
+        """The name of the last command, as it was sent."""
+        self.last_subcommand = ""
+        """What the last command that has subcommands was, as in ``client|list``."""
         self.resp = 2
         self.null = resp.NULL[2]
         """The reply for no value in this session's protocol version."""

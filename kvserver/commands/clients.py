@@ -40,6 +40,14 @@ def _kind(session: Session) -> str:
     return "pubsub" if session.subscribed else "normal"
 
 
+def _last_command(session: Session) -> str:
+    command = session.engine.registry.find(session.last_called)
+    if command is None:
+        return ""
+    subcommand = session.last_subcommand
+    return subcommand if subcommand.startswith(f"{command.name}|") else command.name
+
+
 def describe(session: Session, last_command: str = "") -> str:
     """Return one client as a line of CLIENT LIST."""
     engine = session.engine
@@ -83,7 +91,7 @@ def describe(session: Session, last_command: str = "") -> str:
         "omem": out_bytes,
         "tot-mem": out_bytes + (session.queued_bytes if session.queue else 0),
         "events": "r",
-        "cmd": last_command or session.last_command or "NULL",
+        "cmd": last_command or _last_command(session) or "NULL",
         "user": session.user,
         "redir": -1,
         "resp": session.resp,

@@ -19,6 +19,7 @@ from typing import Self
 import pytest
 
 from tests.support import ROOT, ServerProcess, running_server, start_server
+from tests.wire import Wire
 
 
 def connect(server: ServerProcess) -> socket.socket:
@@ -289,6 +290,30 @@ def test_garbage_gets_a_protocol_error_and_the_end(small: ServerProcess, stream:
             assert until_closed(sock).startswith(b"-ERR Protocol error: ")
         other.sendall(b"PING\r\n")
         exactly(other, b"+PONG\r\n")
+
+
+def test_the_list_of_clients_shows_what_each_said_last(small: ServerProcess) -> None:
+    with connect(small) as sock, Wire(small.host, small.port) as other:
+        port = sock.getsockname()[1]
+
+        def shown() -> str:
+            lines = other("CLIENT", "LIST").decode().splitlines()
+            (line,) = [line for line in lines if f"addr=127.0.0.1:{port} " in line]
+            return line.partition(" cmd=")[2].partition(" ")[0]
+
+        assert shown() == "NULL"
+        for requests, replies, last in [
+            ([[b"SET", b"k", b"v"]], b"+OK\r\n", "set"),
+            ([[b"get", b"k"]] * 4, b"$1\r\nv\r\n" * 4, "get"),
+            ([[b"SET", b"k", b"1"], [b"INCR", b"k"]], b"+OK\r\n:2\r\n", "incr"),
+            ([[b"CLIENT", b"SETNAME", b"me"]], b"+OK\r\n", "client|setname"),
+            ([[b"PING"], [b"CLIENT", b"GETNAME"]], b"+PONG\r\n$2\r\nme\r\n", "client|getname"),
+            ([[b"CONFIG", b"RESETSTAT"], [b"PING"]], b"+OK\r\n+PONG\r\n", "ping"),
+            ([[b"SUBSCRIBE", b"c"]], b"*3\r\n$9\r\nsubscribe\r\n$1\r\nc\r\n:1\r\n", "subscribe"),
+        ]:
+            sock.sendall(b"".join(frame(*request) for request in requests))
+            exactly(sock, replies)
+            assert shown() == last
 
 
 def test_clients_that_vanish_leave_nothing_behind(small: ServerProcess) -> None:
