@@ -5,10 +5,10 @@ of ``keyspace.effects`` go to the journal, and only then what sessions have in `
 tests, ``Engine().session().run([b"PING"])`` is a whole server.
 
 Gates: something that must see every command before it runs (MONITOR, a memory limit, a journal
-that takes no writes) closes a gate: ``engine.gate(name, check)``. ``check(session, command, args)``
-may raise CommandError to refuse it. While any gate is closed all commands take the long way, while
-none is they pay nothing. (Behind the gate of a memory limit alone, runs of GETs and SETs still go
-quickly: they see to the limit themselves.)
+that takes no writes, a SLOWLOG of everything) closes a gate: ``engine.gate(name, check)``.
+``check(session, command, args)`` may raise CommandError to refuse it. While any gate is closed all
+commands take the long way, while none is they pay nothing. (Behind the gate of a memory limit
+alone, runs of GETs and SETs still go quickly: they see to the limit themselves.)
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from kvserver.commands import load_registry
 from kvserver.config import Config
@@ -39,6 +39,8 @@ StatsProvider: TypeAlias = Callable[[], dict[str, Any]]
 
 log = logging.getLogger("kvserver")
 
+_TIME_EACH_BELOW_US: Final = 1000
+
 
 class Engine:
     """One server without its sockets."""
@@ -50,13 +52,12 @@ class Engine:
         self.keyspace = keyspace
         self.registry = load_registry()
         self.stats = Stats()
-        self.stats.slowlog_slower_than_us = self.config.slowlog_slower_than_us
-        self.stats.keep_slow(self.config.slowlog_max_len)
         self.stats.spikes.threshold_ms = self.config.latency_threshold_ms
         self.sessions: dict[int, Session] = {}
         self.gates: dict[str, Gate] = {}
         self.quick_table: dict[bytes, Caller] | None = self.registry
         """The table of a session about which nothing is special, if it may go the quick way."""
+        self.log_slow_commands()
         self.cron: list[Callable[[], None]] = []
         """Called about ten times a second, for small things."""
         self.suspended: dict[Session, None] = {}
@@ -123,6 +124,19 @@ class Engine:
         if self.quick_table is not was:
             for session in self.sessions.values():
                 session.retable()
+
+    def log_slow_commands(self) -> None:
+        """Follow the settings of SLOWLOG.
+
+        What goes quickly takes less than a millisecond, and is timed by sample. A lower limit asks
+        for the time of each command, so then nothing goes the quick way.
+        """
+        limit_us = self.config.slowlog_slower_than_us
+        self.stats.slowlog_slower_than_us = limit_us
+        self.stats.keep_slow(self.config.slowlog_max_len)
+        each = 0 <= limit_us < _TIME_EACH_BELOW_US
+        self.registry.time_each(each)
+        self.gate("slowlog", (lambda _session, _command, _args: None) if each else None)
 
     def pause(self, seconds: float, *, writes_only: bool) -> None:
         """Hold commands back for so long (CLIENT PAUSE); a longer pause is never shortened."""

@@ -172,8 +172,7 @@ def _put_output_limits(engine: Engine, text: str) -> None:
 
 
 def _apply_slowlog(engine: Engine) -> None:
-    engine.stats.slowlog_slower_than_us = engine.config.slowlog_slower_than_us
-    engine.stats.keep_slow(engine.config.slowlog_max_len)
+    engine.log_slow_commands()
 
 
 def _apply_latency(engine: Engine) -> None:

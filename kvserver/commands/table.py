@@ -194,11 +194,18 @@ class Registry(dict[bytes, Caller]):
         """Enter a command; a name that is there already is a mistake of ours."""
         assert command.name not in self.commands, command.name
         self.commands[command.name] = command
-        caller = _caller(command)
-        self[command.name.encode()] = caller
-        self[command.name.upper().encode()] = caller
+        self._enter(command, _caller(command))
         self._spelled[command.name.encode()] = command
         self._spelled[command.name.upper().encode()] = command
+
+    def _enter(self, command: Command, caller: Caller) -> None:
+        self[command.name.encode()] = caller
+        self[command.name.upper().encode()] = caller
+
+    def time_each(self, wanted: bool) -> None:
+        """Measure every call, or (as at first) only those of commands that may take long."""
+        for command in self.commands.values():
+            self._enter(command, _timed(command) if wanted else _caller(command))
 
     def find(self, name: bytes) -> Command | None:
         """Return the command of that name, in any spelling."""

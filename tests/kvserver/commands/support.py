@@ -31,6 +31,10 @@ class Server:
         self.engine = Engine(Config(**settings), self.keyspace)
         self.first = self.open()
 
+    def goes_quickly(self) -> bool:
+        """Whether pipelines of the first session may be served in one go."""
+        return self.first.table is self.engine.quick_table
+
     def open(self, address: str = "127.0.0.1:1000") -> Session:
         return self.engine.session(address, "127.0.0.1:7379")
 

@@ -174,6 +174,27 @@ def test_slow_commands_are_remembered(server: Server) -> None:
     assert server("SLOWLOG", "GET") == b"*0\r\n"
 
 
+def test_with_a_limit_of_nothing_every_command_is_remembered(server: Server) -> None:
+    server("GET", "a")
+    assert server("SLOWLOG", "LEN") == b":0\r\n"
+    server("CONFIG", "SET", "slowlog-log-slower-than", 0)
+    server("SLOWLOG", "RESET")
+    server("SET", "a", 1)
+    server("GET", "a")
+    server("MULTI")
+    server("TTL", "a")
+    server("EXEC")
+    shown = server("SLOWLOG", "GET", -1)
+    for name in (b"SET", b"GET", b"TTL"):
+        assert b"$%d\r\n%b\r\n$1\r\na\r\n" % (len(name), name) in shown
+    assert not server.goes_quickly()
+    server("CONFIG", "SET", "slowlog-log-slower-than", 10_000)
+    server("SLOWLOG", "RESET")
+    server("GET", "a")
+    assert server("SLOWLOG", "LEN") == b":0\r\n"
+    assert server.goes_quickly()
+
+
 def test_spikes_of_latency_are_remembered(server: Server) -> None:
     spikes = server.engine.stats.spikes
     spikes.add("command", 5000)
