@@ -3,7 +3,8 @@
 A segment is created, its name made durable, and only then listed. A new list is written aside,
 synced, renamed, and the directory synced. Until the rename the old list stands: an error before it
 is a refusal, after which nothing has changed. A rename that failed for want of anything but space,
-or a directory that cannot be synced, is a device that failed: nobody knows which list it has.
+or a directory that cannot be synced, is a device that failed: nobody knows which list it has. Once
+the device has failed, here or under a write, the list is not changed any more.
 
 `Listing` is used by threads (maintenance, compaction) beside the server's own, which only reads
 `manifest`.
@@ -16,7 +17,7 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NoReturn
 
-from kvserver.errors import JournalError, JournalFullError
+from kvserver.errors import JournalError, JournalFailedError, JournalFullError
 from kvserver.journal import manifest as manifests
 from kvserver.journal.fs import NO_SPACE
 from kvserver.journal.manifest import Entry, Manifest
@@ -26,13 +27,23 @@ if TYPE_CHECKING:
 
 
 class Listing:
-    """Which files the journal has; ``fail`` is told of a device that failed, and raises."""
+    """Which files the journal has.
 
-    def __init__(self, fs: FileSystem, manifest: Manifest, fail: Callable[[str], NoReturn]):
+    ``fail`` is told of a device that failed, and raises; ``failed`` says why one has.
+    """
+
+    def __init__(
+        self,
+        fs: FileSystem,
+        manifest: Manifest,
+        fail: Callable[[str], NoReturn],
+        failed: Callable[[], str | None],
+    ):
         self.manifest = manifest
         """The files as the directory lists them now."""
         self._fs = fs
         self._fail = fail
+        self._failed = failed
         self._lock = threading.Lock()
         self._closed = False
 
@@ -104,6 +115,9 @@ class Listing:
         """Save a new list; an OSError means that the old one still stands."""
         wanted = Manifest(entries)
         manifests.write_file(self._fs, manifests.MANIFEST_TEMP, manifests.encode(wanted))
+        reason = self._failed()
+        if reason is not None:  # it may have failed while the list was being written
+            raise JournalFailedError(reason)
         try:
             self._fs.rename(manifests.MANIFEST_TEMP, manifests.MANIFEST)
         except OSError as error:

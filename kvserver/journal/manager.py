@@ -256,7 +256,12 @@ class CompactionManager:
         return base
 
     def _remove(self, names: Sequence[str]) -> None:
-        """Remove files; what cannot be removed now is removed by the next start."""
+        """Remove files; what cannot be removed now is removed by the next start.
+
+        Nothing once the device has failed: the list that it has may name any of them.
+        """
+        if self.journal.failed is not None:
+            return
         fs = self.journal.fs
         listed = manifests.names_of(self.journal.manifest.entries)
         removed = False

@@ -86,7 +86,7 @@ class Journal:
         """What this start had to cut off."""
         self._lock = lock
         self._now_s = now_s
-        self.listing = Listing(fs, state.manifest, self._fail)
+        self.listing = Listing(fs, state.manifest, self._fail, lambda: self.failed)
         """The manifest, and who may change it."""
         self._name = state.manifest.entries[-1].name
         self._file: File = fs.open(self._name, write=True)

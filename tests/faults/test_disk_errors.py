@@ -117,6 +117,47 @@ def test_a_rename_that_was_done_and_says_that_it_failed_is_a_failed_device(
     assert restart(disk.killed())[1] == STATES[1]
 
 
+def test_after_a_failed_device_nothing_more_is_put_into_the_manifest() -> None:
+    disk = MemoryDisk()
+    journal, _, _ = restart(disk)
+    for turn in TURNS[:10]:
+        journal.append(turn)
+    assert rotate(journal)
+    base = compact(
+        disk, journal.manifest.closed, journal.listing.new_base_name(), budget_bytes=1000
+    )
+    disk.plan = fail("write", errno.EIO, last=1)
+    with pytest.raises(JournalFailedError):
+        journal.append(TURNS[10])
+    listed = journal.manifest
+    with pytest.raises(JournalFailedError, match="planned"):
+        journal.listing.replace_by_base(base)
+    assert journal.manifest == listed
+    assert restart(disk.killed())[1] == STATES[10]
+
+
+def test_a_device_that_fails_while_the_manifest_is_written_leaves_the_old_one() -> None:
+    disk = MemoryDisk()
+    journal, _, _ = restart(disk)
+    for turn in TURNS[:10]:
+        journal.append(turn)
+    assert rotate(journal)
+    base = compact(
+        disk, journal.manifest.closed, journal.listing.new_base_name(), budget_bytes=1000
+    )
+
+    def fail_beside(_number: int, kind: str, name: str) -> OSError | None:
+        if kind == "sync" and name == "MANIFEST.json.tmp":
+            journal.failed = "planned"
+        return None
+
+    disk.plan = fail_beside
+    listed = journal.manifest
+    with pytest.raises(JournalFailedError, match="planned"):
+        journal.listing.replace_by_base(base)
+    assert journal.manifest == listed
+
+
 def outcome(disk: MemoryDisk) -> str:
     try:
         live(disk)

@@ -3,6 +3,7 @@ memory."""
 
 from __future__ import annotations
 
+import errno
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +15,13 @@ import trio
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kvserver.errors import CommandError, DamageError, JournalError, RecordError
+from kvserver.errors import (
+    CommandError,
+    DamageError,
+    JournalError,
+    JournalFailedError,
+    RecordError,
+)
 from kvserver.journal import compaction
 from kvserver.journal.compaction import compact, next_parts, task_line
 from kvserver.journal.fs import RealFileSystem
@@ -335,6 +342,34 @@ async def test_a_cancelled_compaction_leaves_no_child_and_no_file(tmp_path: Path
         nursery.cancel_scope.cancel()
     assert [path.name for path in tmp_path.glob("base-*")] == []
     manager.journal.close()
+
+
+@pytest.mark.trio
+async def test_a_failed_device_removes_nothing_since_nobody_knows_which_list_it_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manager, _ = managed(tmp_path)
+    manager.journal.append([["set", b"a", b"b"]])
+    fs = manager.journal.fs
+    rename = fs.rename
+
+    def done_all_the_same(old: str, new: str) -> None:
+        rename(old, new)
+        raise OSError(errno.EIO, "planned")
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(manager._service.run)
+        await manager._service.rotate()
+        nursery.cancel_scope.cancel()
+    monkeypatch.setattr(fs, "rename", done_all_the_same)
+    with pytest.raises(JournalFailedError, match="renaming the manifest failed"):
+        await manager.compact_once()
+    with pytest.raises(JournalFailedError):
+        manager.journal.close()
+    found: list[Any] = []
+    journal, _ = recover(RealFileSystem(tmp_path), found.extend)
+    assert found == [["set", b"a", b"b"]]
+    journal.close()
 
 
 def test_a_second_request_is_refused_while_one_runs(tmp_path: Path) -> None:
