@@ -176,20 +176,22 @@ class Follower:
         inputs, files = self._discovery.new_files(seen, self._tails, now, self._has_room)
         if not inputs:
             return
-        planned, problems = await identify(inputs, self.sink, self.recipe_of)
-        for problem in problems:
-            self._tell(problem)
-        for one in planned:
-            one.live = True
-            one.seen_ms = self.clock_ms()
-            self._share(one)
-            inode = one.input.inode or (0, 0)
-            if one.input.kind == "plain" and tuple(one.content.inode or ()) == inode:
-                tail = FollowedFile(files.pop(inode), one, grown_s=now, begin=one.content.begin)
-                tail.detected_bytes = one.content.size or 0
-                self._tails[inode] = tail
-        for file in files.values():
-            file.close()
+        try:
+            planned, problems = await identify(inputs, self.sink, self.recipe_of)
+            for problem in problems:
+                self._tell(problem)
+            for one in planned:
+                one.live = True
+                one.seen_ms = self.clock_ms()
+                self._share(one)
+                inode = one.input.inode or (0, 0)
+                if one.input.kind == "plain" and tuple(one.content.inode or ()) == inode:
+                    tail = FollowedFile(files.pop(inode), one, grown_s=now, begin=one.content.begin)
+                    tail.detected_bytes = one.content.size or 0
+                    self._tails[inode] = tail
+        finally:
+            for file in files.values():
+                file.close()
         big = [one for one in planned if self._is_big(one)]
         if big:
             await self._run_pipeline(big)

@@ -11,12 +11,13 @@ from pathlib import Path
 import pytest
 
 from parser.discovery import SETTLED_S
+from parser.fingerprint import SourceInfo
 from parser.follow import Follower
 from parser.followed import FINAL_S, HOLD_S
 from parser.formats import format_named
 from parser.recipe import Recipe
 from parser.run import Reading, recipes
-from parser.sink import MemorySink
+from parser.sink import MemorySink, SinkGone
 from parser.source import Input, Problem
 
 pytestmark = pytest.mark.trio
@@ -341,6 +342,30 @@ async def test_a_store_that_lost_its_last_second_is_told_again(tmp_path: Path) -
     await at.look()
     assert at.count() == 60
     at.follower.close()
+
+
+class Absent(MemorySink):
+    """A store that is away for a while."""
+
+    away = False
+
+    async def sources(self) -> list[SourceInfo]:
+        if self.away:
+            raise SinkGone("the server is away")
+        return await super().sources()
+
+
+async def test_a_follower_whose_store_is_gone_leaves_no_file_open(tmp_path: Path) -> None:
+    for n in range(3):
+        (tmp_path / f"{n}.log").write_bytes(lines(0, 5, block=n + 1))
+    sink = Absent()
+    sink.away = True
+    at = Following(tmp_path, sink=sink)
+    before = len(list(Path("/dev/fd").iterdir()))
+    with pytest.raises(SinkGone):
+        await at.look()
+    at.follower.close()
+    assert len(list(Path("/dev/fd").iterdir())) == before
 
 
 async def test_more_files_than_may_be_open_are_followed_all_the_same(tmp_path: Path) -> None:
