@@ -7,14 +7,15 @@ Guarantees:
 * A plain file is given out open, and is the one that was seen: what replaced it between two looks
   is met at the next one. An empty file is nothing yet, and neither is one whose first line is being
   written.
-* A compressed file is given out when it has not changed for ``SETTLED_S``; then not again until it
-  changes.
+* A compressed file is given out when it has not changed for ``SETTLED_S``, and at every look again
+  until it was read, or put off for a while; then not until it changes.
 * A file that was put to sleep, since more are there than may be open, is given out when it grows.
 * Memory is bounded by the number of files that are there.
 """
 
 from __future__ import annotations
 
+import math
 import os
 import stat
 import time
@@ -31,6 +32,9 @@ __all__ = ["SETTLED_S", "Discovery", "Inode", "Seen"]
 
 SETTLED_S: Final = 1.0
 
+LONGEST_WAIT_S: Final = 600.0
+"""A compressed file that cannot be read is waited for twice as long each time, up to this."""
+
 Inode: TypeAlias = tuple[int, int]
 """What a file is known by while it is there: its device and its inode."""
 
@@ -44,8 +48,9 @@ class _Packed:
 
     size: int
     mtime_ns: int
-    since_s: float
-    done: bool = False
+    due_s: float
+    """When it is to be read; infinity once it was."""
+    wait_s: float = SETTLED_S
 
 
 class Discovery:
@@ -102,7 +107,7 @@ class Discovery:
             if self._asleep.get(inode) == status.st_size:
                 continue
             packed = self._packed.get(inode)
-            if packed is not None and packed.done and _same(packed, status):
+            if packed is not None and _same(packed, status) and now < packed.due_s:
                 continue
             file: OpenedFile | None = None
             try:
@@ -127,7 +132,9 @@ class Discovery:
                 files[inode] = file
             else:
                 file.close()
-                if not self._settled(inode, status, now):
+                if packed is None or not _same(packed, status):
+                    due_s = now + SETTLED_S
+                    self._packed[inode] = _Packed(status.st_size, status.st_mtime_ns, due_s)
                     continue
             inputs.append(found)
         return inputs, files
@@ -136,16 +143,21 @@ class Discovery:
         """Pass a file over as long as it has this size."""
         self._asleep[inode] = size
 
-    def _settled(self, inode: Inode, status: os.stat_result, now: float) -> bool:
-        """Tell whether a compressed file has been left alone for a while; then it is its turn."""
-        packed = self._packed.get(inode)
-        if packed is None or not _same(packed, status):
-            self._packed[inode] = _Packed(status.st_size, status.st_mtime_ns, now)
-            return False
-        if now - packed.since_s < SETTLED_S:
-            return False
-        packed.done = True
-        return True
+    def was_read(self, inode: Inode) -> None:
+        """Pass a compressed file over until it changes, unless all are to be read again."""
+        if inode in self._packed:
+            self._packed[inode].due_s = math.inf
+
+    def put_off(self, inode: Inode, now: float) -> None:
+        """Give a compressed file out again after a while: what was in the way may pass."""
+        if inode in self._packed:
+            packed = self._packed[inode]
+            packed.wait_s = min(2 * packed.wait_s, LONGEST_WAIT_S)
+            packed.due_s = now + packed.wait_s
+
+    def read_again(self) -> None:
+        """Give all compressed files out again."""
+        self._packed.clear()
 
 
 def _same(packed: _Packed, status: os.stat_result) -> bool:

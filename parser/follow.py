@@ -10,7 +10,8 @@ Guarantees:
 * A last line without its end waits until it has one; only when nobody writes to the file any more
   (its name went to another file, or is gone) it is counted as it is.
 * A compressed file is read when it rests (see ``discovery``): what it repeats is known by its
-  content, what it has beyond that (the follower was away) is counted.
+  content, what it has beyond that (the follower was away) is counted. If reading it fails, or the
+  sink is gone before it was read, it is read later.
 * Memory is bounded: by the number of files that are there, and by one piece.
 
 Where a rotator loses lines (copytruncate, between the copy and the truncation) nothing can help,
@@ -44,7 +45,7 @@ from parser.ranges import MAX_LINE_BYTES, missing
 from parser.recipe import Recipe
 from parser.report import Report
 from parser.sink import Sink, SinkGone
-from parser.source import Problem
+from parser.source import Input, Problem
 from parser.work import Work
 
 if TYPE_CHECKING:
@@ -195,6 +196,18 @@ class Follower:
         big = [one for one in planned if self._is_big(one)]
         if big:
             await self._run_pipeline(big)
+        self._note_read(inputs, planned)
+
+    def _note_read(self, inputs: Sequence[Input], planned: Sequence[Planned]) -> None:
+        """Pass compressed files over from now on, except for those that could not be read."""
+        read = {one.input.inode for one in planned if not one.try_again}
+        for found in inputs:
+            if found.kind == "plain" or found.inode is None:
+                continue
+            if found.inode in read:
+                self._discovery.was_read(found.inode)
+            else:
+                self._discovery.put_off(found.inode, self.clock_s())
 
     def _share(self, one: Planned) -> None:
         """Let files of one source share what is known of it."""
@@ -334,9 +347,14 @@ class Follower:
     async def _refresh(self) -> None:
         self._stale = False
         known = {info.id: info.ranges for info in await self.sink.sources()}
+        lost = False
         for info in self._infos.values():
-            info.ranges = known.get(info.id, [])
+            ranges = known.get(info.id, [])
+            lost |= any(missing(ranges, start, end) for start, end in info.ranges)
+            info.ranges = ranges
             self._consumer.describe_again(info.id)
+        if lost:  # nobody knows from which file it came
+            self._discovery.read_again()
         for tail in self._tails.values():
             tail.tried = UNTRIED
 

@@ -301,6 +301,8 @@ class Pipeline:
         info = task.planned.info
         for offset, mark in message.get("marks", ()):
             info.marks.setdefault(offset, mark)
+        if message.get("try_again"):
+            task.planned.try_again = True
         self._finish(task, message["problem"])
 
     def _give_to_another(self, held: deque[Task]) -> None:
@@ -316,6 +318,7 @@ class Pipeline:
                 continue
             rest.attempts = task.attempts + (0 if held else 1)
             if rest.attempts >= _MAX_ATTEMPTS:
+                task.planned.try_again = True
                 self._finish(task, f"{rest} failed: the process that read it died twice")
                 continue
             self._tasks.appendleft(rest)

@@ -47,6 +47,8 @@ class Planned:
     """Somebody writes to it: a last line without its end is left for later."""
     read_bytes: int = 0
     """How far a stream has been read, in bytes of the file."""
+    try_again: bool = False
+    """It was not read to its end, for a reason that may pass."""
 
 
 @dataclass(slots=True)

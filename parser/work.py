@@ -60,7 +60,8 @@ class Work:
     def messages(self, task: dict[str, Any], prefix: bytes = b"") -> Iterator[Message]:
         """Do a task and yield the messages that answer it, the last one ``done``.
 
-        ``prefix`` holds bytes that were already read from a pipe.
+        It says ``try_again`` where the problem may pass: not what the source holds, but reading it
+        failed. ``prefix`` holds bytes that were already read from a pipe.
         """
         done: dict[str, Any] = {"task": task["task"], "done": True, "problem": None}
         try:
@@ -71,6 +72,7 @@ class Work:
                 yield from self._read_stream(task, recipe, engine, prefix, done)
         except OSError as error:
             done["problem"] = reason_of(error)
+            done["try_again"] = True
         except (BrokenStream, ParserError) as error:
             done["problem"] = str(error)
         except Changed as error:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import errno
 import gzip
+import itertools
 import os
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -17,7 +20,7 @@ from parser.followed import FINAL_S, HOLD_S
 from parser.formats import format_named
 from parser.recipe import Recipe
 from parser.run import Reading, recipes
-from parser.sink import MemorySink, SinkGone
+from parser.sink import Commit, MemorySink, Outcome, SinkGone
 from parser.source import Input, Problem
 
 pytestmark = pytest.mark.trio
@@ -344,6 +347,42 @@ async def test_a_store_that_lost_its_last_second_is_told_again(tmp_path: Path) -
     at.follower.close()
 
 
+async def test_a_store_that_lost_what_a_compressed_file_brought_is_told_again(
+    tmp_path: Path,
+) -> None:
+    with gzip.open(tmp_path / "app.log.1.gz", "wb") as packed:
+        packed.write(lines(0, 50))
+    sink = Forgetful()
+    at = Following(tmp_path, sink=sink)
+    await at.settle()
+    assert at.count() == 50
+    sink.forget()
+    await at.settle()
+    assert at.count() == 50
+    at.follower.close()
+
+
+class ForgetsTheFirst(Forgetful):
+    """A store that loses power right after the first thing it took."""
+
+    async def commit(self, commits: Sequence[Commit]) -> list[Outcome]:
+        outcomes = await super().commit(commits)
+        if not self.sent_again:
+            self.forget()
+        return outcomes
+
+
+async def test_a_store_that_loses_power_while_a_compressed_file_is_read_is_told_again(
+    tmp_path: Path,
+) -> None:
+    with gzip.open(tmp_path / "app.log.1.gz", "wb") as packed:
+        packed.write(lines(0, 50))
+    at = Following(tmp_path, sink=ForgetsTheFirst())
+    await at.settle()
+    assert at.count() == 50
+    at.follower.close()
+
+
 class Absent(MemorySink):
     """A store that is away for a while."""
 
@@ -353,6 +392,20 @@ class Absent(MemorySink):
         if self.away:
             raise SinkGone("the server is away")
         return await super().sources()
+
+
+async def test_a_compressed_file_is_read_once_the_store_is_back(tmp_path: Path) -> None:
+    with gzip.open(tmp_path / "app.log.1.gz", "wb") as packed:
+        packed.write(lines(0, 50))
+    sink = Absent()
+    at = Following(tmp_path, sink=sink)
+    sink.away = True
+    with pytest.raises(SinkGone):
+        await at.settle()
+    sink.away = False
+    await at.settle()
+    assert at.count() == 50
+    at.follower.close()
 
 
 async def test_a_follower_whose_store_is_gone_leaves_no_file_open(tmp_path: Path) -> None:
@@ -366,6 +419,70 @@ async def test_a_follower_whose_store_is_gone_leaves_no_file_open(tmp_path: Path
         await at.look()
     at.follower.close()
     assert len(list(Path("/dev/fd").iterdir())) == before
+
+
+def unreadable(*_: object) -> NoReturn:
+    raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+
+@pytest.mark.parametrize("step", ["parser.plan.look_at", "parser.work.file_blocks"])
+async def test_a_compressed_file_that_cannot_be_read_for_a_while_is_read_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    path = tmp_path / "app.log.1.gz"
+    with gzip.open(path, "wb") as packed:
+        packed.write(lines(0, 50))
+    at = Following(tmp_path)
+    with monkeypatch.context() as patched:
+        patched.setattr(step, unreadable)
+        await at.settle()
+    assert at.count() == 0
+    assert at.follower.report.problems == [Problem(str(path), "input/output error")]
+    await at.settle()
+    assert at.count() == 50
+    at.follower.close()
+
+
+async def test_a_compressed_file_that_cannot_be_read_is_tried_ever_less_often(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with gzip.open(tmp_path / "app.log.1.gz", "wb") as packed:
+        packed.write(lines(0, 50))
+    at = Following(tmp_path)
+    tries = []
+
+    def count(*_: object) -> NoReturn:
+        tries.append(at.clock.now_s)
+        unreadable()
+
+    monkeypatch.setattr("parser.work.file_blocks", count)
+    for _ in range(100):
+        await at.look(1.0)
+    assert [round(later - one) for one, later in itertools.pairwise(tries)] == [2, 4, 8, 16, 32]
+    at.follower.close()
+
+
+async def test_a_compressed_file_that_is_cut_off_is_read_again_only_when_it_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "app.log.1.gz"
+    whole = gzip.compress(lines(0, 5000))
+    path.write_bytes(whole[: len(whole) // 2])
+    at = Following(tmp_path)
+    await at.settle()
+    counted = at.count()
+    assert 0 < counted < 5000
+    with monkeypatch.context() as patched:
+        patched.setattr("parser.plan.look_at", unreadable)
+        for _ in range(20):
+            await at.settle()
+    assert [str(problem) for problem in at.follower.report.problems] == [
+        f"{path}: gz data is cut off at byte {len(whole) // 2} of the compressed file"
+    ]
+    path.write_bytes(whole)
+    await at.settle()
+    assert at.count() == 5000
+    at.follower.close()
 
 
 async def test_more_files_than_may_be_open_are_followed_all_the_same(tmp_path: Path) -> None:
