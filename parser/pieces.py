@@ -134,8 +134,8 @@ class _Cutter:
             return end
         line = end
         while line > 0:
-            line = self._held.rfind(b"\n", 0, line - 1) + 1
-            if line and self._starts_event(bytes(self._held[line : line + 1024])):
+            line, line_end = self._held.rfind(b"\n", 0, line - 1) + 1, line
+            if line and self._starts_event(bytes(self._held[line : min(line_end, line + 1024)])):
                 return line
         return end if len(self._held) > self.piece_bytes + _MAX_EVENT_BYTES else 0
 

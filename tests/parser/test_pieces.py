@@ -92,6 +92,19 @@ def test_pieces_begin_where_events_begin(data: bytes, sizes: list[int], piece_by
     assert b"".join(data[piece.start : piece.end] for piece in pieces) == data
 
 
+def test_an_empty_line_within_an_event_begins_no_piece() -> None:
+    asked: list[bytes] = []
+
+    def starts_event(line: bytes) -> bool:
+        asked.append(line)
+        return line.startswith(b"E")
+
+    data = b"E one\n\n c\nE two\n\n c\n"
+    pieces = list(cut_pieces([data], 0, piece_bytes=1, starts_event=starts_event))
+    assert [bytes(piece.data) for piece in pieces] == [b"E one\n\n c\n", b"E two\n\n c\n"]
+    assert asked == [b" c\n", b"\n", b"E two\n"]
+
+
 def test_what_came_before_a_break_goes_out_in_whole_lines() -> None:
     def blocks() -> Iterator[bytes]:
         yield b"one\ntwo\nthr"

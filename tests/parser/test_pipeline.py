@@ -148,6 +148,28 @@ async def test_a_compressed_copy_is_the_same_source(log: Path, tmp_path: Path, p
 
 
 @pytest.mark.trio
+async def test_a_compressed_log_is_cut_where_its_events_begin_as_a_plain_one_is(
+    tmp_path: Path,
+) -> None:
+    event = b"2024-05-01 12:00:00,0 ERROR a.B: bad blk_%d\n" + b"\n\tat one of blk_7\n" * 20
+    data = b"".join(event % n for n in range(2000))
+    reading = Reading(format="log4j", keys=("content ~ blk_<int> -> block_{}",))
+    summaries, books = [], []
+    for pack in (bytes, gzip.compress):
+        path = tmp_path / pack.__name__
+        path.write_bytes(pack(data))
+        sink = MemorySink()
+        await run([str(path)], sink, reading, catch_signals=False)
+        summaries.append(sink.summaries())
+        books.append([info.books for info in await sink.sources()])
+    assert books[0] == [
+        {"lines": 82_000, "matched": 2000, "unparsed": 0, "skipped": 40_000, "continued": 40_000}
+    ]
+    assert books[1] == books[0]
+    assert summaries[1] == summaries[0]
+
+
+@pytest.mark.trio
 async def test_copies_named_together_count_once(log: Path, tmp_path: Path) -> None:
     data = log.read_bytes()
     (tmp_path / "a.log").write_bytes(data[: data.rfind(b"\n", 0, 200_000) + 1])
