@@ -2,28 +2,30 @@
 
 Guarantees: constant memory; the format is told from the beginning of the log unless it is given;
 an event has all of its continuation lines, also where two blocks meet; what was readable of a
-damaged compressed file is given before ``BrokenStream`` says where it ends.
+damaged compressed file is given before ``BrokenStream`` says where it ends. Lines are cut and
+counted as an ingest does it: one that is too long is one unparsed line, and lines that continue it,
+or an event that is too long, are counted and given to nobody.
 """
 
 from __future__ import annotations
 
 import select
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import chain
-from typing import Final
 
 from parser.chunks import chunks_of
 from parser.extract import Event, Rejected
 from parser.filters import Filters
 from parser.interpreter import Interpreter
+from parser.messages import leading, too_long
+from parser.pieces import Piece, cut_pieces
 from parser.recipe import Recipe
 from parser.run import Reading, recipes
-from parser.search import blocks_of_lines
 from parser.source import SAMPLE_BYTES, STDIN, Input, inspect
 from parser.times import zone_named
 
-__all__ = ["Log", "blocks_of_events", "open_log", "read_log"]
+__all__ = ["Log", "open_log", "read_log"]
 
 
 def stdin_is_quiet(wait_s: float) -> bool:
@@ -40,7 +42,7 @@ class Log:
     interpreter: Interpreter
     why: str
     """Which format was taken, and why, for people."""
-    blocks: Iterator[bytes]
+    pieces: Iterator[Piece]
     filters: Filters = field(default_factory=Filters)
     lines: int = 0
     """Lines read so far."""
@@ -50,14 +52,21 @@ class Log:
 
         With filters, only the events that match: what cannot be read cannot match.
         """
-        offset = 0
         matches = self.filters.matches if self.filters else None
-        for block in self.blocks:
-            self.lines += block.count(b"\n") + (not block.endswith(b"\n"))
-            for event in self.interpreter.events(block, offset):
+        for piece in self.pieces:
+            for event in self._read(piece):
                 if matches is None or (isinstance(event, Event) and matches(event)):
                     yield event
-            offset += len(block)
+
+    def _read(self, piece: Piece) -> Iterator[Event | Rejected]:
+        data = bytes(piece.data)
+        if piece.too_long:
+            self.lines += 1
+            yield Rejected(piece.start, data, too_long())
+            return
+        self.lines += data.count(b"\n") + (not data.endswith(b"\n"))
+        skipped = leading(data, self.recipe)[1] if self.recipe.joins and piece.start else 0
+        yield from self.interpreter.events(data[skipped:], piece.start + skipped)
 
 
 def open_log(path: str, reading: Reading) -> Log:
@@ -86,41 +95,5 @@ def read_log(path: str, recipe: Recipe, chunks: Iterable[bytes], why: str = "") 
         tz=zone_named(recipe.tz),
         year_hint_ms=recipe.year_hint_ms,
     )
-    blocks = blocks_of_lines(chunks)
-    starts = recipe.starts_event()
-    if starts is not None:
-        blocks = blocks_of_events(blocks, starts)
-    return Log(path, recipe, interpreter, why, blocks, Filters.read(recipe.filters))
-
-
-MAX_EVENT_BYTES: Final = 8 << 20
-"""Continuation lines beyond this begin an event of their own."""
-
-
-def blocks_of_events(
-    blocks: Iterable[bytes], starts_event: Callable[[bytes], bool]
-) -> Iterator[bytes]:
-    """Move each end of a block back to where its last event begins."""
-    held = b""
-    for block in blocks:
-        whole = held + block
-        begin = _last_start(whole, starts_event)
-        if begin == 0 and len(whole) < MAX_EVENT_BYTES:
-            held = whole
-            continue
-        if begin == 0:
-            begin = len(whole)
-        yield whole[:begin]
-        held = whole[begin:]
-    if held:
-        yield held
-
-
-def _last_start(block: bytes, starts_event: Callable[[bytes], bool]) -> int:
-    end = len(block)
-    while end > 0:
-        begin = block.rfind(b"\n", 0, end - 1) + 1
-        if starts_event(block[begin:end]):
-            return begin
-        end = begin
-    return 0
+    pieces = cut_pieces(chunks, 0, piece_bytes=1, starts_event=recipe.starts_event())
+    return Log(path, recipe, interpreter, why, pieces, Filters.read(recipe.filters))

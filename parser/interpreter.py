@@ -89,10 +89,13 @@ class Interpreter:
             stripped = clean(raw, at_start=offset + at == 0)
             if not stripped:
                 continue
-            if self.joins and last is not None and not self.format.starts_event(raw):
-                self.join(last, raw)
-                continue
-            event = self.parse_line(raw, offset + at)
+            event: Event | None = None
+            if self.joins and not self.format.starts_event(raw) and len(raw) <= MAX_LINE_BYTES:
+                if last is not None:
+                    self.join(last, raw)
+                    continue
+            else:
+                event = self.parse_line(raw, offset + at)
             if last is not None:
                 yield last
             last = event

@@ -17,7 +17,7 @@ from parser.recipe import Recipe
 if TYPE_CHECKING:
     from parser.extract import Engine, RangeSummary
 
-__all__ = ["Message", "count_piece"]
+__all__ = ["Message", "count_piece", "leading", "too_long"]
 
 Message: TypeAlias = tuple[dict[str, Any], bytes]
 """A map of plain values, and the keys with their deltas, see RangeSummary."""
@@ -36,9 +36,7 @@ def count_piece(
     continued = 0
     data, data_start = piece.data, piece.data_start
     if recipe.joins and data_start > 0:
-        continued, skipped = _leading(bytes(data[:_LINE_BYTES]), recipe)
-        if continued:
-            continued, skipped = _leading(bytes(data), recipe)
+        continued, skipped = leading(data, recipe)
         data, data_start = memoryview(data)[skipped:], data_start + skipped
     try:
         found = engine.summarize(data, source=task["source"], offset=data_start)
@@ -100,7 +98,7 @@ def _message_of(task: dict[str, Any], start: int, end: int, found: RangeSummary)
 def _bare(task: dict[str, Any], piece: Piece, reason: str = "") -> dict[str, Any]:
     """Return the message for a piece without keys: one line nobody can read, or none."""
     lines = int(piece.end > piece.data_start)
-    reason = reason or f"longer than {MAX_LINE_BYTES} bytes"
+    reason = reason or too_long()
     return {
         "task": task["task"],
         "range": [piece.start, piece.end],
@@ -111,8 +109,18 @@ def _bare(task: dict[str, Any], piece: Piece, reason: str = "") -> dict[str, Any
     }
 
 
-def _leading(data: bytes, recipe: Recipe) -> tuple[int, int]:
+def too_long() -> str:
+    """Say why a line that is a piece of its own is unparsed."""
+    return f"longer than {MAX_LINE_BYTES} bytes"
+
+
+def leading(data: bytes | memoryview, recipe: Recipe) -> tuple[int, int]:
     """Return how many lines at the start continue what was counted before, and their bytes."""
+    lines, size = _leading(bytes(data[:_LINE_BYTES]), recipe)
+    return _leading(bytes(data), recipe) if lines else (lines, size)
+
+
+def _leading(data: bytes, recipe: Recipe) -> tuple[int, int]:
     starts_event = recipe.starts_event()
     assert starts_event is not None
     lines = position = 0

@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import bz2
 import gzip
+import itertools
 import lzma
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
+import trio
 import zstandard
-from hypothesis import given
-from hypothesis import strategies as st
 
 from parser import chunks as chunks_module
-from parser import events as events_module
 from parser.chunks import chunks_of
+from parser.counting import count_logs
 from parser.errors import SourceError
-from parser.events import blocks_of_events, open_log
-from parser.extract import Event, Rejected
-from parser.run import Reading
+from parser.events import open_log
+from parser.extract import MAX_LINE_BYTES, Event, Rejected
+from parser.report import Report
+from parser.run import Reading, run
+from parser.sink import MemorySink
 from parser.streams import BrokenStream
 from parser.synthetic import generate
 
@@ -66,25 +69,68 @@ def test_a_stack_trace_belongs_to_its_event_wherever_a_block_ends(
         assert all(isinstance(event, Event) and len(event.more) == 3 for event in found)
 
 
-@given(st.lists(st.integers(1, 40), max_size=30))
-def test_blocks_of_events_are_the_blocks_joined(cuts: list[int]) -> None:
-    blocks, at = [], 0
-    text = b"e1\n c\n c\ne2\ne3\n c\n"
-    for cut in cuts:
-        end = text.find(b"\n", at + cut) + 1
-        if end:
-            blocks.append(text[at:end])
-            at = end
-    blocks.append(text[at:])
-    moved = list(blocks_of_events(filter(None, blocks), lambda line: not line.startswith(b" ")))
-    assert b"".join(moved) == text
-    assert all(block.startswith(b"e") for block in moved)
+EVENT = b"2024-05-01 12:00:00,0 ERROR a.B: bad 7 of blk_1"
+LONG = MAX_LINE_BYTES + 1
+ODD_LINES = {
+    "event": EVENT,
+    "continuation": b"\tat one",
+    "malformed": b"no event at all",
+    "empty": b"",
+    "long event": EVENT + b"x" * LONG,
+    "long continuation": b"\tat " + b"x" * LONG,
+    "long blanks": b" " * LONG,
+    "long zeros before an event": bytes(LONG) + EVENT,
+}
 
 
-def test_an_endless_event_does_not_fill_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(events_module, "MAX_EVENT_BYTES", 100)
-    blocks = list(blocks_of_events([b" c\n" * 20] * 20, lambda line: line.startswith(b"e")))
-    assert max(map(len, blocks)) <= 160
+def books_of_ingest(path: Path, reading: Reading) -> Report:
+    return trio.run(partial(run, [str(path)], MemorySink(), reading))
+
+
+def books_of_tools(path: Path, reading: Reading) -> tuple[int, int, int]:
+    """Lines, unparsed lines, continuation lines."""
+    log = open_log(str(path), reading)
+    found = list(log.events())
+    unparsed = sum(isinstance(one, Rejected) for one in found)
+    return log.lines, unparsed, sum(len(one.more) for one in found if isinstance(one, Event))
+
+
+@pytest.mark.parametrize("odd", [name for name in ODD_LINES if name != "event"])
+def test_odd_lines_are_counted_as_ingest_counts_them(tmp_path: Path, odd: str) -> None:
+    path = tmp_path / "app.log"
+    reading = Reading(format="log4j", keys=("content ~ blk_<int> -> block_{}",))
+    others = ["event", "continuation", "malformed"]
+    for place in range(len(others) + 1):
+        for names in itertools.permutations(others):
+            lines = [ODD_LINES[name] for name in (*names[:place], odd, *names[place:])]
+            path.write_bytes(b"\n".join([*lines, b""]))
+            report = books_of_ingest(path, reading)
+            counted = count_logs([str(path)], reading, pytest.fail)
+            assert (counted.lines, counted.unparsed) == (report.lines, report.unparsed)
+            assert books_of_tools(path, reading)[:2] == (report.lines, report.unparsed)
+
+
+def test_a_line_of_many_megabytes_is_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "app.log"
+    path.write_bytes(b"\n".join([EVENT, b"x" * (40 << 20) + EVENT, EVENT]))
+    log = open_log(str(path), Reading(format="log4j"))
+    first, rejected, last = log.events()
+    assert log.lines == 3
+    assert isinstance(first, Event)
+    assert isinstance(rejected, Rejected)
+    assert rejected.reason == f"longer than {MAX_LINE_BYTES} bytes"
+    assert rejected.offset == len(EVENT) + 1
+    assert isinstance(last, Event)
+    assert path.read_bytes()[last.offset :] == EVENT
+
+
+def test_a_line_that_continues_nothing_is_unparsed_whatever_it_looks_like(tmp_path: Path) -> None:
+    path = tmp_path / "app.log"
+    path.write_bytes(b"AnyError: 7\nAnyError: 8\n")
+    reading = Reading(layouts=("AnyError: <content>",), keys=("content ~ <int> -> n_{}",))
+    report = books_of_ingest(path, reading)
+    assert (report.lines, report.unparsed) == (2, 2)
+    assert books_of_tools(path, reading) == (2, 2, 0)
 
 
 def test_what_was_readable_comes_before_the_break(tmp_path: Path) -> None:

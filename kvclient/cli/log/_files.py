@@ -5,12 +5,15 @@ from __future__ import annotations
 import contextlib
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TypeVar
 
 import click
 
 from kvclient.cli._common import shown
 
 __all__ = ["STDIN", "Problems", "named", "write_out"]
+
+T = TypeVar("T")
 
 STDIN = "-"
 
@@ -26,10 +29,10 @@ class Problems:
         self.count += 1
         click.echo(f"kvcli: {shown(text)}", err=True)
 
-    def guarded(self, path: str, chunks: Iterable[bytes]) -> Iterator[bytes]:
-        """Yield chunks as long as they can be read."""
+    def guarded(self, path: str, parts: Iterable[T]) -> Iterator[T]:
+        """Yield the parts of a file as long as they can be read."""
         with self.reported(path):
-            yield from chunks
+            yield from parts
 
     @contextlib.contextmanager
     def reported(self, path: str) -> Iterator[None]:

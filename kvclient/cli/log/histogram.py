@@ -43,7 +43,7 @@ def histogram(settings: Settings, /, path: str, *, rows: int, **options: Any) ->
     untimed = 0
     with problems.reported(path):
         log = open_log(path, reading)
-        log.blocks = problems.guarded(path, log.blocks)
+        log.pieces = problems.guarded(path, log.pieces)
         for event in log.events():
             if isinstance(event, Event):
                 level = NO_LEVEL if event.level is None else event.level.decode("utf-8", "replace")

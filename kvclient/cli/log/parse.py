@@ -38,7 +38,8 @@ def parse(path: str, pinned: str | None, **options: Any) -> None:
 
     Each has time, level, keys, template_id, template, values, content and the fields of the
     format; continuation lines are in "more". A line that cannot be read has "unparsed" and
-    "reason" instead.
+    "reason" instead; so has one above 1 MiB, of which only the beginning is shown, and not the
+    lines that continue it.
     """
     from parser.events import open_log
 
@@ -46,7 +47,7 @@ def parse(path: str, pinned: str | None, **options: Any) -> None:
     problems = Problems()
     with problems.reported(path):
         log = open_log(path, reading)
-        log.blocks = problems.guarded(path, log.blocks)
+        log.pieces = problems.guarded(path, log.pieces)
         _print_events(log, pinned)
     problems.finish()
 
