@@ -244,18 +244,50 @@ def table(
     title: str | None = None,
     right: Sequence[str] = (),
 ) -> None:
-    """Draw a table for people; ``right`` names the columns of numbers."""
+    """Draw a table for people; ``right`` names the columns of numbers.
+
+    Where the screen is too narrow for the columns, each row is a list of its values.
+    """
     from rich.table import Table
     from rich.text import Text
 
     from kvclient.cli._console import Screen
 
+    screen = Screen(highlight=False)
+    cells = [[_cell(value) for value in row] for row in rows]
+    if len(columns) > 2 and _least_width(cells, columns) > screen.width:
+        if title is not None:
+            screen.print(Text(title, style="italic"))
+        for n, row in enumerate(cells):
+            if n:
+                screen.print()
+            screen.print(Text(row[0], style="bold"), overflow="fold")
+            listed = Table.grid(padding=(0, 2))
+            listed.add_column(style="dim")
+            listed.add_column(overflow="fold")
+            for column, cell in zip(columns[1:], row[1:], strict=True):
+                listed.add_row(column, Text(cell))
+            screen.print(listed)
+        return
     drawn = Table(title=title, title_justify="left", header_style="bold", box=None, pad_edge=False)
     for column in columns:
         drawn.add_column(column, justify="right" if column in right else "left", overflow="fold")
-    for row in rows:
-        drawn.add_row(*[Text(_cell(value)) for value in row])
-    Screen(highlight=False).print(drawn)
+    for row in cells:
+        drawn.add_row(*[Text(cell) for cell in row])
+    screen.print(drawn)
+
+
+_LEAST_COLUMN: Final = 6
+"""A column may be folded to so many characters; narrower, nobody can read it."""
+
+
+def _least_width(cells: Sequence[Sequence[str]], columns: Sequence[str]) -> int:
+    """Return how wide a screen must be for a table that can be read."""
+    widths = [
+        min(_LEAST_COLUMN, max(len(column), *[len(row[n]) for row in cells], 0))
+        for n, column in enumerate(columns)
+    ]
+    return sum(widths) + 2 * (len(columns) - 1)
 
 
 def _cell(value: Any) -> str:

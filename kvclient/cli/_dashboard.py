@@ -8,10 +8,11 @@ gets its rate since the last look.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
+    from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 
 __all__ = ["Dashboard", "flat"]
 
@@ -45,9 +46,7 @@ class Dashboard:
 
     def view(self, figures: dict[str, Any], now_s: float) -> RenderableType:
         """Return the screen for these figures, read at ``now_s`` on a monotonic clock."""
-        from rich.columns import Columns
         from rich.console import Group
-        from rich.panel import Panel
         from rich.text import Text
 
         now = flat(figures)
@@ -58,16 +57,9 @@ class Dashboard:
         title = Text.assemble(("kvstore ", "bold"), (self._address, "cyan"))
         head = Text(f"{busy:,.0f} commands/s  " if busy is not None else "")
         head.append(sparkline(self._history), style="green")
-        panels = [
-            Panel(_figures(rows), title=name, title_align="left", expand=False)
-            for name, rows in _groups(now, rates).items()
-        ]
-        if latency := figures.get(LATENCY):
-            panels.append(
-                Panel(_latencies(latency), title="latency, µs", title_align="left", expand=False)
-            )
+        panels = _Panels(_groups(now, rates), figures.get(LATENCY) or {})
         self._before, self._before_s = now, now_s
-        return Group(title, head, Columns(panels), Text("q ends", style="dim"))
+        return Group(title, head, panels, Text("q ends", style="dim"))
 
     def _rates(self, now: dict[str, Any], now_s: float) -> dict[str, float]:
         passed_s = now_s - self._before_s
@@ -101,13 +93,52 @@ def _groups(now: dict[str, Any], rates: dict[str, float]) -> dict[str, Rows]:
     return groups
 
 
-def _latencies(latency: dict[str, Any]) -> RenderableType:
+class _Panels:
+    """Figures in panels side by side; where the screen is narrower than one, line by line."""
+
+    def __init__(self, groups: dict[str, Rows], latency: dict[str, Any]) -> None:
+        self._groups = groups
+        self._latency = {name: row for name, row in latency.items() if isinstance(row, dict)}
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        from rich.columns import Columns
+        from rich.panel import Panel
+
+        parts = {name: _figures(rows) for name, rows in self._groups.items()}
+        if self._latency:
+            parts["latency, µs"] = _latencies(self._latency)
+        panels = [
+            Panel(part, title=name, title_align="left", expand=False)
+            for name, part in parts.items()
+        ]
+        any_width = options.update_width(1000)
+        widths = [console.measure(panel, options=any_width).maximum for panel in panels]
+        if max(widths, default=0) <= options.max_width:
+            yield Columns(panels)
+        else:
+            yield from self._lines()
+
+    def _lines(self) -> Iterator[RenderableType]:
+        from rich.text import Text
+
+        for group, rows in self._groups.items():
+            yield Text(f"\n{group}", style="bold")
+            for name, (value, rate) in rows.items():
+                more = f"  {rate:,.0f}/s" if rate else ""
+                yield Text(f"{name.replace('_', ' ')} {told(name, value)}{more}")
+        if self._latency:
+            yield Text("\nlatency, µs", style="bold")
+        for name, row in self._latency.items():
+            told_all = [f"{column} {told(name, value)}" for column, value in row.items()]
+            yield Text(f"{name} {' '.join(told_all)}")
+
+
+def _latencies(rows: dict[str, dict[str, Any]]) -> RenderableType:
     from rich.table import Table
     from rich.text import Text
 
     drawn = Table.grid(padding=(0, 2))
     drawn.add_column(style="dim")
-    rows = {name: row for name, row in latency.items() if isinstance(row, dict)}
     columns = list(dict.fromkeys(column for row in rows.values() for column in row))
     for _ in columns:
         drawn.add_column(justify="right")

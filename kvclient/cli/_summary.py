@@ -52,7 +52,7 @@ def summary_view(
 
     head = Table.grid(padding=(0, 2))
     head.add_column(style="dim")
-    head.add_column()
+    head.add_column(overflow="fold")
     count = summary.get("count", 0)
     head.add_row("events", Text(f"{count:,}", style="bold"))
     head.add_row("first", Text(summary.get("first") or "no time"))

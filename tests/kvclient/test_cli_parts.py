@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import subprocess
 import sys
 from collections import deque
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 import pytest
@@ -17,14 +19,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kvclient.cli import LAZY, SECTIONS, backup, cli, keys
-from kvclient.cli._common import bytes_as_json, shown
+from kvclient.cli._common import bytes_as_json, shown, table
 from kvclient.cli._dashboard import Dashboard, flat, size_text, sparkline, told
-from kvclient.cli._summary import span
+from kvclient.cli._summary import span, summary_view
 from kvclient.cli._values import duration, duration_s, moment_ms
 from kvclient.cli.look import errors_in, rate_of
 from kvclient.cli.store import as_json, reply_lines
 from kvclient.errors import ReplyError
+from parser.synthetic import generate
 from tests.support import run_kvcli, start_server
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
 
 
 @pytest.mark.parametrize(
@@ -125,6 +131,91 @@ def test_the_screen_shows_figures_it_has_never_heard_of() -> None:
     assert "100 commands/s" in text
     assert "new_thing" in text
     assert "deep" in text
+
+
+FIGURES = {
+    "keys": 1_234_567,
+    "last_ingest_ms": 1_795_353_852_232,
+    "ingested_bytes": 958_400,
+    "journal_status": "ok",
+    "latency_us": {"get": {"p50": 12, "p99": 34_567}},
+}
+
+
+def drawn(view: RenderableType, columns: int) -> str:
+    """What a screen of so many columns shows; a line that would not fit fails."""
+    from rich.console import Console
+
+    console = Console(width=columns, force_terminal=False)
+    with console.capture() as captured:
+        console.print(view)
+    text = captured.get()
+    assert max(len(line) for line in text.splitlines()) <= columns
+    return text
+
+
+def test_a_narrow_screen_shows_every_figure_whole() -> None:
+    board = Dashboard("127.0.0.1:12345")
+    board.view({**FIGURES, "commands": 100}, 10.0)
+    text = drawn(board.view({**FIGURES, "commands": 3100}, 11.0), 20)
+    for whole in ("1,234,567", "1,795,353,852,232", "935.9 KiB", "3,000/s", "34,567", "ok"):
+        assert whole in " ".join(text.split())
+    assert "╭" not in text
+    assert "╭" in drawn(board.view(FIGURES, 12.0), 80)
+
+
+def test_a_narrow_summary_shows_its_times_whole() -> None:
+    summary = {"count": 2, "first": "2008-11-09T20:35:18Z", "last": "2008-11-10T08:12:44Z"}
+    text = drawn(summary_view("block_1", summary, []), 20)
+    assert "2008-11-09T20:35:18Z" in "".join(text.split())
+    assert "…" not in text
+
+
+def test_a_table_too_wide_for_the_screen_is_a_list_of_its_rows(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [
+        ["client_149.65.191.9", 149, 4, "2008-11-09T20:35:19Z", "GET 130"],
+        ["client_121.176.215.2", 43, 0, "2008-11-09T20:35:18Z", "GET 36"],
+    ]
+    columns = ["key", "events", "errors", "first", "levels"]
+    monkeypatch.setenv("COLUMNS", "20")
+    table(rows, columns, title="two keys", right=["events", "errors"])
+    assert capsys.readouterr().out.splitlines() == [
+        "two keys",
+        "client_149.65.191.9",
+        "events  149         ",
+        "errors  4           ",
+        "first   2008-11-09T2",
+        "        0:35:19Z    ",
+        "levels  GET 130     ",
+        "",
+        "client_121.176.215.2",
+        "events  43          ",
+        "errors  0           ",
+        "first   2008-11-09T2",
+        "        0:35:18Z    ",
+        "levels  GET 36      ",
+    ]
+    monkeypatch.setenv("COLUMNS", "80")
+    table(rows, columns)
+    assert len(capsys.readouterr().out.splitlines()) == 3
+
+
+@pytest.mark.parametrize("columns", [20, 40, 120])
+def test_a_histogram_has_counts_and_bars_however_narrow_the_screen(
+    tmp_path: Path, columns: int
+) -> None:
+    log = tmp_path / "hdfs.log"
+    log.write_bytes(b"".join(generate("hdfs", 3000, 5)))
+    done = CliRunner().invoke(
+        cli, ["log", "histogram", str(log), "--rows", "5"], env={"COLUMNS": str(columns)}
+    )
+    assert done.exit_code == 0
+    *rows, _ = done.output.split("a row is ")
+    counts = re.findall(r"Z\s+([\d,]+) [█▏▎▍▌▋▊▉]", rows[0])
+    assert sum(int(count.replace(",", "")) for count in counts) == 3000
+    assert max(len(line) for line in done.output.splitlines()) <= columns
 
 
 def test_nested_figures_have_dotted_names() -> None:

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 _BAR: Final = "█"
 _PARTS: Final = " ▏▎▍▌▋▊▉"
+_TIME_CHARS: Final = 20
+_LEAST_BAR: Final = 10
 _SEVERE: Final = ("EMERG", "ALERT", "FATAL", "CRIT", "PANIC", "SEVERE", "ERR")
 _STYLES: Final = (("red", _SEVERE), ("yellow", ("WARN",)), ("dim", ("DEBUG", "TRACE")))
 
@@ -93,10 +95,15 @@ def _draw(timeline: Timeline, rows: int, untimed: int) -> None:
     for _, counts in buckets:
         total.update(counts)
     most = max(counts.total() for _, counts in buckets)
-    room = max(10, min(console.width, 140) - 22 - len(f"{most:,}"))
+    digits = len(f"{most:,}")
+    # a screen without room for a bar beside the time has it on a line of its own
+    between = " " if console.width >= _TIME_CHARS + 1 + digits + 1 + _LEAST_BAR else "\n"
+    before = digits + 1 + (_TIME_CHARS + 1 if between == " " else 0)
+    room = max(_LEAST_BAR, min(console.width, 140) - before)
     levels = sorted(total, key=lambda level: (_rank(level), -total[level], level))
     for at, counts in buckets:
-        line = Text(f"{format_time_ms(at):20} {counts.total():>{len(f'{most:,}')},} ")
+        time = f"{format_time_ms(at):{_TIME_CHARS}}{between}"
+        line = Text(f"{time}{counts.total():>{digits},} ")
         for level, size in _shares(counts, levels, most, room):
             line.append(size, style=_style(level))
         console.print(line, no_wrap=True, overflow="crop")
