@@ -61,6 +61,9 @@ OTHER: Final = "…"
 OTHER_EVENT: Final = 0
 """The same for pattern ids; no pattern has the id 0."""
 
+NO_LINE: Final = (0, 0)
+"""Source and offset of a time that came without a line; no log has the id 0."""
+
 MAX_COUNT: Final = 2**64 - 1
 _MIN_INT: Final = -(2**63)
 _MAX_INT: Final = 2**63 - 1
@@ -330,10 +333,9 @@ def to_json(summary: Summary) -> dict[str, Any]:
             _shown(name): dict(zip(("n", "sum", "min", "max"), value, strict=True))
             for name, value in sorted(summary.numbers.items())
         }
-    if summary.first is not None:
-        shown["first_line"] = [f"{summary.first[1]:016x}", summary.first[2]]
-    if summary.last is not None:
-        shown["last_line"] = [f"{summary.last[1]:016x}", summary.last[2]]
+    for name, position in (("first_line", summary.first), ("last_line", summary.last)):
+        if position is not None and (position[0] is None or position[1:] != NO_LINE):
+            shown[name] = [f"{position[1]:016x}", position[2]]
     return shown
 
 
@@ -412,5 +414,5 @@ def _read_position(shown: Mapping[str, Any], name: str) -> Position | None:
     if time is None and line is None:
         return None
     ms = None if time is None else parse_time_ms(time)
-    source, offset = (0, 0) if line is None else (int(line[0], 16), line[1])
+    source, offset = NO_LINE if line is None else (int(line[0], 16), line[1])
     return ms, source, offset

@@ -151,6 +151,13 @@ def test_json_shows_what_the_design_says() -> None:
     assert from_json(json.dumps(to_json(summary))) == summary
 
 
+def test_times_without_lines_are_shown_without_lines() -> None:
+    text = '{"count": 2, "first": "2024-05-01T12:00:00Z", "last": "2024-05-01T12:00:09Z"}'
+    assert json.dumps(to_json(from_json(text))) == text
+    one_line = {"count": 1, "first": None, "last": None, "last_line": ["0000000000000000", 0]}
+    assert to_json(from_json(one_line)) == one_line
+
+
 @pytest.mark.parametrize(
     "text",
     [

@@ -31,6 +31,12 @@ def test_merge_takes_msgpack_and_json_and_adds_up(session: Session) -> None:
     assert session.run([b"TYPE", b"a"]) == b"+summary\r\n"
 
 
+def test_what_was_merged_with_times_and_no_lines_is_read_without_lines(session: Session) -> None:
+    text = b'{"count": 2, "first": "2024-05-01T12:00:00Z", "last": "2024-05-01T12:00:09Z"}'
+    session.run([b"MERGE", b"a", text])
+    assert session.run([b"GET", b"a"]) == b"$%d\r\n%s\r\n" % (len(text), text)
+
+
 @pytest.mark.parametrize(
     ("args", "answer"),
     [
