@@ -275,8 +275,8 @@ class _Text:
             except RecursionError as error:
                 raise self.wrong("nested too deep") from error
             else:
-                # A number may go on in the next chunk; what ends it must be there.
-                if end < len(self._buffer) or not self._more(wanted):
+                # A number may go on in the next chunk: what is here may end in "." or "e+".
+                if len(self._buffer) - end > len("e+") or not self._more(wanted):
                     self._at = end
                     return value
             if len(self._buffer) - self._at > MAX_ENTRY_CHARS:

@@ -71,6 +71,18 @@ def test_the_older_form_is_read_and_its_deadlines_come_apart() -> None:
     ]
 
 
+@pytest.mark.parametrize("chunk", range(1, 40))
+def test_a_number_may_lie_across_two_chunks(chunk: int) -> None:
+    text = '{"cache": {"a": 1.25, "b": -2e+3}, "ttl": {"a": 2000000000.5, "b": 2.5E9}}'
+    with mock.patch.object(snapshot, "CHUNK_CHARS", chunk):
+        assert read(text) == [
+            Entry(b"a", "string", b"1.25"),
+            Entry(b"b", "string", b"-2000.0"),
+            Deadline(b"a", 2_000_000_000_500),
+            Deadline(b"b", 2_500_000_000_000),
+        ]
+
+
 WRONG = [
     ("", "line 1: a snapshot is a JSON object"),
     ("[]", "line 1: a snapshot is a JSON object"),
