@@ -35,9 +35,7 @@ class Seen:
 
     def add(self, key: bytes) -> bool:
         """Take a key and tell whether it is new."""
-        digest = blake2b(key, digest_size=16, key=self._secret).digest()
-        low = int.from_bytes(digest[:8], "little")
-        high = int.from_bytes(digest[8:], "little") | 1  # never the mark of a free slot
+        low, high = self._words(key)
         at = self._find(low, high)
         if self._table[at + 1]:
             return False
@@ -47,6 +45,15 @@ class Seen:
         if self._n * 3 > self._slots * 2:
             self._grow()
         return True
+
+    def __contains__(self, key: bytes) -> bool:
+        """Whether a key was added."""
+        return bool(self._table[self._find(*self._words(key)) + 1])
+
+    def _words(self, key: bytes) -> tuple[int, int]:
+        digest = blake2b(key, digest_size=16, key=self._secret).digest()
+        low = int.from_bytes(digest[:8], "little")
+        return low, int.from_bytes(digest[8:], "little") | 1  # never the mark of a free slot
 
     def _find(self, low: int, high: int) -> int:
         """Return where the pair is, or the free slot where it belongs."""

@@ -25,7 +25,7 @@ import binascii
 import json
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import IO, Any, Final, Literal, TypeAlias
 
 from kvclient.errors import SnapshotError
@@ -49,6 +49,8 @@ class Entry:
     """A string's bytes; a summary as it was read from the server (JSON text) or, from a file,
     packed."""
     deadline_ms: int | None = None
+    older: bool = field(default=False, compare=False)
+    """From the older form: whether its time is over is told by a `Deadline`, which comes later."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,10 +129,12 @@ def _read(text: _Text) -> Iterator[Item]:
                 yield _entry(text, key, text.value())
         elif name == "cache":
             for key in _section(text, name):
-                yield Entry(_bytes(key), "string", _old_value(text.value()))
+                yield Entry(_bytes(key), "string", _old_value(text.value()), older=True)
         elif name == "ttl":
             for key in _section(text, name):
                 deadline_ms = _old_deadline(text, key, text.value())
+                if deadline_ms is not None and "cache" not in seen:
+                    raise text.wrong("ttl comes before the keys it is about")
                 if deadline_ms is not None:
                     yield Deadline(_bytes(key), deadline_ms)
         else:

@@ -134,14 +134,16 @@ def import_(settings: Settings, file: str, check: bool) -> None:
                 "keys": done.keys,
                 "summaries": done.summaries,
                 "expired": done.expired,
+                "replaced": done.replaced,
                 "seconds": round(seconds, 3),
             }
         )
         return
     over = f"; {done.expired:,} had expired" if done.expired else ""
+    twice = f"; {done.replaced:,} replaced by a later one" if done.replaced else ""
     click.echo(
         f"imported {done.keys:,} keys, {done.summaries:,} of them summaries,"
-        f" in {seconds:.1f} s{over}"
+        f" in {seconds:.1f} s{over}{twice}"
     )
 
 

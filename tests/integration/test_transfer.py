@@ -113,6 +113,26 @@ def test_a_key_whose_time_is_over_is_not_imported(server: ServerProcess, tmp_pat
     assert kvcli(server, "keys") == "new\n"
 
 
+def test_what_is_in_an_older_export_is_counted_once_as_what_became_of_it(
+    server: ServerProcess, tmp_path: Path
+) -> None:
+    path = tmp_path / "old.json"
+    past, to_come = int(time.time()) - 5, int(time.time()) + 5000
+    path.write_text(
+        '{"cache": {"a": "1", "b": "2", "a": "3", "old": "4"}, '
+        f'"ttl": {{"a": {to_come}, "old": {past}, "old": {past}, "not in it": {past}}}}}'
+    )
+    kvcli(server, "set", "not in it", "stays")
+    told = json.loads(kvcli(server, "import", str(path), "--json"))
+    assert (told["keys"], told["expired"], told["replaced"]) == (2, 1, 1)
+    assert sorted(kvcli(server, "keys").splitlines()) == ["a", "b", "not in it"]
+    assert kvcli(server, "get", "a") == "3\n"
+    assert kvcli(server, "ttl", "a") != "none\n"
+    said = kvcli(server, "import", str(path))
+    assert said.startswith("imported 2 keys, 0 of them summaries")
+    assert said.endswith("; 1 had expired; 1 replaced by a later one\n")
+
+
 WITH_ITS_PEAK = """
 import re, sys
 from kvclient.cli import cli

@@ -14,6 +14,8 @@ def test_it_answers_as_a_set_does(keys: list[bytes]) -> None:
     for key in keys:
         assert seen.add(key) == (key not in held)
         held.add(key)
+        assert key in seen
+    assert (b"none of them" in seen) is False
     assert len(seen) == len(held)
 
 

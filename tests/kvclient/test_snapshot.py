@@ -114,6 +114,7 @@ WRONG = [
         "a count is",
     ),
     ('{"cache": {}, "ttl": {"a": "soon"}}', "expected seconds"),
+    ('{"ttl": {"a": 1}, "cache": {"a": "x"}}', "ttl comes before the keys"),
     ('{"cache": {"a": tru}}', "not JSON"),
     ('{"cache": {"a": 1', "line 1"),
     ('{"cache": {"a": "never ends', "Unterminated"),
