@@ -19,7 +19,7 @@ from parser.follow import Follower
 from parser.followed import FINAL_S, HOLD_S
 from parser.formats import format_named
 from parser.recipe import Recipe
-from parser.run import Reading, recipes
+from parser.run import Reading, recipes, run
 from parser.sink import Commit, MemorySink, Outcome, SinkGone
 from parser.source import Input, Problem
 
@@ -106,6 +106,27 @@ async def test_a_line_written_in_two_halves_is_one_line(tmp_path: Path) -> None:
         assert at.count() == 1 + (n + 1 >= len(line(1))) + (n + 1 >= len(whole))
     assert at.follower.report.lines == 3
     assert not at.follower.report.unparsed
+    at.follower.close()
+
+
+async def test_a_line_that_was_counted_unfinished_is_not_counted_again_when_it_is_whole(
+    tmp_path: Path,
+) -> None:
+    log = tmp_path / "app.log"
+    log.write_bytes(lines(0, 3) + line(3)[:-1])
+    os.utime(log, (1, 1))  # it rests
+    sink = MemorySink()
+    before = await run([str(log)], sink, Reading(format="hdfs"), catch_signals=False)
+    assert before.lines == 4
+    with log.open("ab") as file:
+        file.write(b"0\n" + lines(4, 6))  # of blk_10, it turns out
+    at = Following(log, sink=sink)
+    await at.settle()
+    assert at.follower.report.lines == 2
+    assert (at.count(1), at.count(10)) == (6, 0)
+    (info,) = await sink.sources()
+    assert info.ranges == [(0, log.stat().st_size)]
+    assert info.books["lines"] == 6
     at.follower.close()
 
 
