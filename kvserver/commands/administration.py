@@ -1,11 +1,11 @@
-"""For those who run the server: TIME LASTSAVE BGREWRITEAOF ROLE WAIT SWAPDB."""
+"""For those who run the server: TIME LASTSAVE BGREWRITEAOF ROLE WAIT SWAPDB MODULE."""
 
 from __future__ import annotations
 
 import time
 from typing import Final
 
-from kvserver.commands.arguments import integer_argument
+from kvserver.commands.arguments import help_reply, integer_argument
 from kvserver.commands.table import CommandTable
 from kvserver.errors import CommandError
 from kvserver.resp import EMPTY_ARRAY, OK, ZERO, array, bulk, bulks, integer, simple
@@ -59,3 +59,18 @@ def swapdb(session: Session, args: list[bytes]) -> bytes:  # noqa: ARG001 - as e
     if first != 0 or second != 0:
         raise CommandError("ERR DB index is out of range")
     return OK
+
+
+MODULE: Final = TABLE.container("module", "Tells which modules are loaded.", "4.0.0")
+
+
+@MODULE.command("list", 2, "admin noscript", since="4.0.0", complexity="O(1)")
+def module_list(session: Session, args: list[bytes]) -> bytes:  # noqa: ARG001 - as every handler
+    """Returns an empty list: there are no modules to load here."""
+    return EMPTY_ARRAY
+
+
+@MODULE.command("help", 2, "loading stale", since="5.0.0")
+def module_help(session: Session, args: list[bytes]) -> bytes:  # noqa: ARG001 - as every handler
+    """Shows the subcommands."""
+    return help_reply("MODULE", MODULE)

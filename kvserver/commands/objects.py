@@ -133,6 +133,12 @@ def purge(session: Session, args: list[bytes]) -> bytes:  # noqa: ARG001 - as ev
     return OK
 
 
+@MEMORY.command("malloc-stats", 2, "", since="4.0.0")
+def malloc_stats(session: Session, args: list[bytes]) -> bytes:  # noqa: ARG001 - as every handler
+    """Says that the allocator tells nothing about itself."""
+    return bulk(b"Stats not supported for the current allocator")
+
+
 @MEMORY.command("help", 2, "loading stale", since="4.0.0")
 def memory_help(session: Session, args: list[bytes]) -> bytes:  # noqa: ARG001 - as every handler
     """Shows the subcommands."""

@@ -151,7 +151,8 @@ def test_lists_of_commands_can_be_filtered(server: Server) -> None:
 
 
 @pytest.mark.parametrize(
-    "container", ["CLIENT", "COMMAND", "CONFIG", "LATENCY", "MEMORY", "OBJECT", "PUBSUB", "SLOWLOG"]
+    "container",
+    ["CLIENT", "COMMAND", "CONFIG", "LATENCY", "MEMORY", "MODULE", "OBJECT", "PUBSUB", "SLOWLOG"],
 )
 def test_every_container_helps(server: Server, container: str) -> None:
     lines = server(container, "HELP").decode().split("\r\n")
@@ -254,6 +255,9 @@ def test_encodings_are_called_as_in_redis(server: Server, value: str, encoding: 
         ("SWAPDB x 0", b"-ERR invalid first DB index\r\n"),
         ("WAIT 1 100", b":0\r\n"),
         ("WAIT 1 -1", b"-ERR timeout is negative\r\n"),
+        ("MODULE LIST", b"*0\r\n"),
+        ("MODULE LOAD", b"-ERR unknown subcommand 'LOAD'. Try MODULE HELP.\r\n"),
+        ("MEMORY MALLOC-STATS", b"$45\r\nStats not supported for the current allocator\r\n"),
         ("ROLE", b"*3\r\n$6\r\nmaster\r\n:0\r\n*0\r\n"),
         (
             "LPUSH l 1 2",
