@@ -37,6 +37,7 @@ EVENT_CLASSES: Final = {
     "rename_from": "g",
     "rename_to": "g",
     "copy_to": "g",
+    "restore": "g",
     "expired": "x",
     "evicted": "e",
     "merge": "d",

@@ -209,6 +209,12 @@ class MemoryLimit:
             present = filter(data.__contains__, keys)
             data.used_at.update(dict.fromkeys(present, int(time.monotonic())))
 
+    def note_idle(self, key: bytes, seconds: int) -> None:
+        """Remember that a key that is there was last used so long ago (RESTORE IDLETIME)."""
+        data = self._keyspace.data
+        if isinstance(data, MeasuredData) and data.used_at is not None:
+            data.used_at[key] = int(time.monotonic()) - seconds
+
     def is_room_for(self, keys: int, chunk_bytes: int) -> bool:
         """Whether so many keys of a chunk of that size may be set without each asking for its room.
 

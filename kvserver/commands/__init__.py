@@ -44,6 +44,7 @@ FAMILIES: Final = (
     "bits",
     "keys",
     "moves",
+    "dumps",
     "expiry",
     "moments",
     "transactions",

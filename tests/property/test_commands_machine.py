@@ -181,6 +181,22 @@ class Commands(RuleBasedStateMachine):
                 self.drop(source)
             self.put(goal, value, deadline_ms)
 
+    @rule(source=KEYS, goal=KEYS, ttl_ms=st.integers(-1, 3000), replace=st.booleans())
+    def dump_and_restore(self, source: bytes, goal: bytes, ttl_ms: int, replace: bool) -> None:
+        reply = self.server("DUMP", source)
+        if source not in self.values:
+            assert reply == NULL
+            return
+        payload = reply.partition(b"\r\n")[2][:-2]
+        reply = self.server("RESTORE", goal, ttl_ms, payload, *(("REPLACE",) if replace else ()))
+        if goal in self.values and not replace:
+            assert reply == b"-BUSYKEY Target key name already exists.\r\n"
+        elif ttl_ms < 0:
+            assert reply == b"-ERR Invalid TTL value, must be >= 0\r\n"
+        else:
+            assert reply == OK
+            self.put(goal, self.values[source], self.now_ms + ttl_ms if ttl_ms else None)
+
     @rule(
         key=KEYS,
         ttl_ms=st.integers(-5, 3000),

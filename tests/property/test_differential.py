@@ -169,10 +169,12 @@ CONFIG SET {foo|dir|logfile|maxmemory} {x|-1|1_0}
 COMMAND {foo|GETKEYS|INFO|HELP}
 COMMAND GETKEYS {GET|MSET|foo} {key}
 COMMAND GETKEYS {MSET|DEL|BITOP|COPY|PING|SET|RENAME} {key} {key} {key}
-COMMAND INFO {get|foo|set|del|mset|ping|exec|append|bitop|copy|expire|scan|watch|lcs}
+COMMAND INFO {get|foo|set|del|mset|ping|exec|append|bitop|copy|expire|scan|watch|lcs|dump|module}
 MEMORY {USAGE|foo} nokey
 MEMORY USAGE nokey SAMPLES {x|-1|5}
 MEMORY HELP
+MODULE {LIST|HELP|foo}
+MODULE LIST {value}
 SLOWLOG {LEN|GET|foo|RESET|HELP}
 SLOWLOG GET {x|-2|1_0}
 LATENCY {LATEST|RESET|foo|HELP}
