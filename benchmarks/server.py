@@ -285,8 +285,8 @@ def measure(rounds: int, share: float, *, fresh: bool) -> Iterator[str]:
     yield "- `rounds`: the lowest and the highest ratio of one round"
     yield "- of spread keys a GET finds those that the SETs before it happened to hit: 63 % in the"
     yield "  first round with empty servers, 95 % in the third"
-    yield "- of SETs of one key in a chunk our journal gets the last, where Redis writes each one:"
-    yield "  the rows with a pipeline and without spread keys favour us"
+    yield "- the rows without spread keys favour us: a chunk that equals the one before is"
+    yield "  recognised, and of SETs of one key our journal gets the last, where Redis writes each"
     yield "- redis-benchmark has the first core for itself, the servers the others, except where a"
     yield "  lone client shares the server's core"
     if fresh:

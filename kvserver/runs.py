@@ -4,7 +4,8 @@ Such a chunk repeats one *shape*: the same bytes everywhere except in fixed plac
 ``unpack`` cuts out what varies. That the rest is what it must be is seen in one operation, too:
 taken as one long number, the chunk with what varies masked out is the number of its shape (1.1 µs
 for sixteen SETs, where cutting at the line ends and comparing each header takes 3.9). Where values
-are large, most of the chunk varies; there the headers are cut out as well, and counted.
+are large, most of the chunk varies; there the headers are cut out as well, and counted. Who polls
+sends the same chunk again and again; it is known when it is the one before (0.15 µs).
 
 Guarantee: a chunk has a shape only when it is, byte for byte, requests of that shape. What does not
 fit is somebody else's.
@@ -24,6 +25,8 @@ MAX_CHUNK_BYTES: Final = 1 << 16
 MAX_ARGUMENT_BYTES: Final = 8192
 MASKED_BYTES: Final = 192
 """Larger requests are not masked: that touches every byte."""
+REMEMBERED_BYTES: Final = 4096
+"""The last chunk of a shape is kept if it is no longer."""
 MAX_SHAPES: Final = 128
 """Kept at a time; each holds some kilobytes."""
 
@@ -45,13 +48,24 @@ KeysAndValues = tuple[tuple[bytes, ...], tuple[bytes, ...]]
 class Shape:
     """What the chunks of a kind have in common: so many requests, each for so many keys."""
 
-    __slots__ = ("_fixed", "_mask", "_unpack", "name", "reply", "requests")
+    __slots__ = (
+        "_fixed",
+        "_last",
+        "_last_columns",
+        "_mask",
+        "_unpack",
+        "name",
+        "reply",
+        "requests",
+    )
 
     def __init__(self, opening: bytes, sizes: tuple[int, ...], keys: int, requests: int) -> None:
         self.name = opening.split(_CRLF)[2]
         self.requests = requests
         self.reply = resp.OK * requests if len(sizes) == 2 else None
         """What all of them are answered; None for GETs."""
+        self._last = b""
+        self._last_columns: KeysAndValues = ((), ())
         self._prepare(opening, sizes, keys)
 
     def _prepare(self, opening: bytes, sizes: tuple[int, ...], keys: int) -> None:
@@ -67,11 +81,19 @@ class Shape:
         self._unpack = struct.Struct((f"{len(opening)}x" + layout * keys) * requests).unpack
 
     def columns(self, data: bytes) -> KeysAndValues | None:
-        """Cut a chunk of the right length into its columns; None when it has another shape."""
+        """Cut a chunk of the right length into its columns; None when it has another shape.
+
+        The same chunk again, as of clients that ask for the same keys all the time, is known.
+        """
+        if data == self._last:
+            return self._last_columns
         if _number(data, "little") & self._mask != self._fixed:
             return None
         args = self._unpack(data)
-        return (args, ()) if self.reply is None else (args[::2], args[1::2])
+        columns = (args, ()) if self.reply is None else (args[::2], args[1::2])
+        if len(data) <= REMEMBERED_BYTES:
+            self._last, self._last_columns = data, columns
+        return columns
 
 
 class _LargeShape(Shape):
