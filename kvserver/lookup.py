@@ -82,12 +82,14 @@ def plain_replies(session: Session, keys: Sequence[bytes]) -> bytes | None:
     if values is None:
         return None
     if type(values) is tuple:
-        sizes = list(map(len, values))
-        size = sizes[0]
-        if sizes.count(size) == len(sizes):
-            if size * len(sizes) > _MANY_BYTES:
+        size, count = len(values[0]), len(values)
+        one_value = values[0] is values[-1] and values.count(values[0]) == count  # as of one key
+        if one_value or list(map(len, values)).count(size) == count:
+            if size * count > _MANY_BYTES:
                 return None
-            session.keyspace.hits += len(sizes)
+            session.keyspace.hits += count
+            if one_value:
+                return b"$%d\r\n%b\r\n" % (size, values[0]) * count
             if size < _COPIED_BYTES:
                 return BULK_HEADS[size] + _BORDERS[size].join(values) + _CRLF
             head = b"$%d\r\n" % size

@@ -33,5 +33,7 @@ def test_values_of_one_size_are_answered_as_one_by_one(size: int) -> None:
     keys = [b"a", b"b", b"c", b"b"]
     for number, key in enumerate(keys):
         session.run([b"SET", key, b"%d" % number * size])
-    answers = [session.run([b"GET", key]) for key in keys]
-    assert plain_replies(session, keys) == b"".join(answers)
+    for asked in (keys, [b"a"] * 5, [b"a", b"b", b"a"]):
+        answers = [session.run([b"GET", key]) for key in asked]
+        assert plain_replies(session, asked) == b"".join(answers)
+    assert session.keyspace.hits == 2 * (4 + 5 + 3)
