@@ -31,7 +31,15 @@ import hiredis
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # runs as a file, too
 
-from benchmarks.servers import BENCHMARK, REDIS, Server, requests_per_s, running, start
+from benchmarks.servers import (
+    BENCHMARK,
+    REDIS,
+    Server,
+    is_rewriting,
+    requests_per_s,
+    running,
+    start,
+)
 from kvclient.protocol import encode
 
 WORK = os.environ.get("KVSTORE_BENCH_DIR")
@@ -134,14 +142,8 @@ def restart(keys: int, rounds: int) -> list[tuple[str, float, float]]:
 def rewrite(server: Server) -> None:
     """Let Redis rewrite its file, and wait for that."""
     server.ask(b"BGREWRITEAOF")
-    while is_rewriting(server):
+    while is_rewriting(server.port):
         time.sleep(0.05)
-
-
-def is_rewriting(server: Server) -> bool:
-    info = server.ask(b"INFO", b"persistence")
-    assert isinstance(info, bytes)
-    return b"aof_rewrite_in_progress:1" in info
 
 
 def compact(server: Server) -> tuple[float, float]:

@@ -29,10 +29,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # runs as a file, too
+
+from benchmarks.servers import ROOT, cpu_s, free_port, is_rewriting
+
 RESULTS = Path(__file__).resolve().parent / "results" / "server.md"
 MEMORY_KEYS = 1_000_000
-TICKS_A_SECOND = os.sysconf("SC_CLK_TCK")
 
 NOT_MEASURED = [
     "several benchmark processes, or one on another machine: on two cores the client takes as much",
@@ -115,29 +117,10 @@ class Peer:
     port: int
     process: subprocess.Popen[bytes]
 
-    def cpu_s(self) -> float:
-        """Processor time it has used so far."""
-        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / TICKS_A_SECOND
-
-    def is_rewriting(self) -> bool:
-        """Whether it is making its journal shorter beside serving."""
-        with socket.create_connection(("127.0.0.1", self.port)) as sock:
-            sock.sendall(b"INFO persistence\r\n")
-            said = b""
-            while b"aof_rewrite_scheduled:" not in said.rpartition(b"\r\n")[0]:
-                said += sock.recv(65536)
-        return b"_in_progress:1" in said or b"_scheduled:1" in said
-
     def resident_bytes(self) -> int:
         """Its memory."""
         fields = Path(f"/proc/{self.process.pid}/statm").read_text().split()
         return int(fields[1]) * resource.getpagesize()
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as sock:
-        return int(sock.getsockname()[1])
 
 
 @contextlib.contextmanager
@@ -178,7 +161,7 @@ def come_to_rest(peers: tuple[Peer, Peer]) -> None:
 
     Otherwise what one of them left behind would be paid by the other.
     """
-    while any(peer.is_rewriting() for peer in peers):
+    while any(is_rewriting(peer.port) for peer in peers):
         time.sleep(0.2)
     os.sync()
 
@@ -189,7 +172,7 @@ def benchmark(peer: Peer, row: Row, requests: int) -> dict[str, tuple[float, flo
     tests = row.options.split()[1].split(",")
     rest = row.options.split()[2:]
     for test in tests:
-        before = peer.cpu_s()
+        before = cpu_s(peer.process.pid)
         command = ["redis-benchmark", "-p", str(peer.port), "-n", str(requests), "--csv"]
         done = subprocess.run(
             [*on_cores(row.client_cores), *command, "-t", test, *rest],
@@ -200,7 +183,7 @@ def benchmark(peer: Peer, row: Row, requests: int) -> dict[str, tuple[float, flo
         table = list(csv.reader(io.StringIO(done.stdout)))
         figures[test.upper()] = (
             float(table[-1][1]),
-            (peer.cpu_s() - before) / requests * 1e6,
+            (cpu_s(peer.process.pid) - before) / requests * 1e6,
         )
     return figures
 

@@ -42,6 +42,23 @@ def cpu_s(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
+def ask(port: int, *command: bytes) -> object:
+    """Send one command on a connection of its own."""
+    with socket.create_connection(("127.0.0.1", port), timeout=600) as sock:
+        sock.sendall(encode(*command))
+        reader = hiredis.Reader()
+        while (reply := reader.gets()) is False:
+            reader.feed(sock.recv(65536))
+        return reply
+
+
+def is_rewriting(port: int) -> bool:
+    """Whether a server makes its journal shorter beside serving, or is about to."""
+    info = ask(port, b"INFO", b"persistence")
+    assert isinstance(info, bytes)
+    return b"aof_rewrite_in_progress:1" in info or b"aof_rewrite_scheduled:1" in info
+
+
 @dataclass
 class Server:
     """A server that has loaded what there was."""
@@ -56,12 +73,7 @@ class Server:
 
     def ask(self, *command: bytes) -> object:
         """Send one command on a connection of its own."""
-        with socket.create_connection(("127.0.0.1", self.port), timeout=600) as sock:
-            sock.sendall(encode(*command))
-            reader = hiredis.Reader()
-            while (reply := reader.gets()) is False:
-                reader.feed(sock.recv(65536))
-            return reply
+        return ask(self.port, *command)
 
     def kill(self) -> None:
         """SIGKILL."""

@@ -135,8 +135,9 @@ class Engine:
         self.stats.slowlog_slower_than_us = limit_us
         self.stats.keep_slow(self.config.slowlog_max_len)
         each = 0 <= limit_us < _TIME_EACH_BELOW_US
-        self.registry.time_each(each)
-        self.gate("slowlog", (lambda _session, _command, _args: None) if each else None)
+        if each != ("slowlog" in self.gates):
+            self.registry.time_each(each)
+            self.gate("slowlog", (lambda _session, _command, _args: None) if each else None)
 
     def pause(self, seconds: float, *, writes_only: bool) -> None:
         """Hold commands back for so long (CLIENT PAUSE); a longer pause is never shortened."""

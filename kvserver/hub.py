@@ -107,7 +107,8 @@ class Hub:
             self._listeners[kind].setdefault(name, {})[session] = None
             if kind is Kind.PATTERN and name not in self._matchers:
                 self._matchers[name] = compile_glob(name)
-        return self._count(session, kind)
+        self._note(session)
+        return self.count(session, kind)
 
     def unsubscribe(self, session: Session, name: bytes, kind: Kind) -> int:
         """Take a subscription away, if there is one; return how many such are left."""
@@ -119,7 +120,8 @@ class Hub:
                 del self._listeners[kind][name]
                 if kind is Kind.PATTERN:
                     del self._matchers[name]
-        return self._count(session, kind)
+        self._note(session)
+        return self.count(session, kind)
 
     def names(self, session: Session, kind: Kind) -> list[bytes]:
         """Return what a session has subscribed to, of that kind."""
@@ -135,15 +137,18 @@ class Hub:
     def _held(self, session: Session) -> _Held:
         return self._of.get(session, ({}, {}, {}))
 
-    def _count(self, session: Session, kind: Kind) -> int:
-        """Note how much a session has; return how much of what counts together with a kind."""
-        channels, patterns, of_shards = self.counts(session)
-        total = channels + patterns + of_shards
+    def _note(self, session: Session) -> None:
+        """Let a session know how much it has."""
+        total = sum(self.counts(session))
         if not total:
             self._of.pop(session, None)
         if session.subscribed != total:
             session.subscribed = total
             session.retable()
+
+    def count(self, session: Session, kind: Kind) -> int:
+        """How much a session has of what counts together with a kind, as replies tell it."""
+        channels, patterns, of_shards = self.counts(session)
         return of_shards if kind is Kind.SHARD_CHANNEL else channels + patterns
 
     def counts(self, session: Session) -> tuple[int, int, int]:

@@ -15,7 +15,7 @@ from itertools import repeat
 from operator import itemgetter
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-from kvserver.resp import BULK_HEADS
+from kvserver.resp import BULK_HEADS, bulk
 from kvserver.values import SummaryValue
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ def plain_replies(session: Session, keys: Sequence[bytes]) -> bytes | None:
                 return None
             session.keyspace.hits += count
             if one_value:
-                return b"$%d\r\n%b\r\n" % (size, values[0]) * count
+                return bulk(values[0]) * count
             if size < _COPIED_BYTES:
                 return BULK_HEADS[size] + _BORDERS[size].join(values) + _CRLF
             head = b"$%d\r\n" % size

@@ -33,12 +33,9 @@ __all__ = ["BACKLOG", "DEAF", "GATE", "MEASURED", "Session"]
 _IN_MULTI: Final = frozenset(["exec", "discard", "multi", "watch", "quit", "reset"])
 """What is not queued inside MULTI."""
 
-_WHEN_SUBSCRIBED: Final = frozenset(
-    [
-        *("subscribe", "psubscribe", "ssubscribe", "unsubscribe", "punsubscribe", "sunsubscribe"),
-        *("ping", "quit", "reset"),
-    ]
-)
+_WHEN_SUBSCRIBED: Final = frozenset(["ping", "quit", "reset"]) | {
+    kind + word for kind in ("", "p", "s") for word in ("subscribe", "unsubscribe")
+}
 
 _ids = itertools.count(1)
 

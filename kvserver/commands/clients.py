@@ -48,7 +48,7 @@ def _last_command(session: Session) -> str:
     return subcommand if subcommand.startswith(f"{command.name}|") else command.name
 
 
-def describe(session: Session, last_command: str = "") -> str:
+def describe(session: Session) -> str:
     """Return one client as a line of CLIENT LIST."""
     engine = session.engine
     channels, patterns, of_shards = engine.hub.counts(session)
@@ -91,7 +91,7 @@ def describe(session: Session, last_command: str = "") -> str:
         "omem": out_bytes,
         "tot-mem": out_bytes + (session.queued_bytes if session.queue else 0),
         "events": "r",
-        "cmd": last_command or _last_command(session) or "NULL",
+        "cmd": _last_command(session) or "NULL",
         "user": session.user,
         "redir": -1,
         "resp": session.resp,
@@ -106,7 +106,7 @@ def _listed(session: Session, chosen: list[Session]) -> Work:
     lines = []
     for number, each in enumerate(chosen):
         if each.id in session.engine.sessions:  # not gone meanwhile
-            lines.append(describe(each, "client|list" if each is session else "") + "\n")
+            lines.append(describe(each) + "\n")
         if number % 50 == 49:
             yield None
     return verbatim(session.resp, "".join(lines).encode())
@@ -121,7 +121,7 @@ def id_(session: Session, args: list[bytes]) -> bytes:  # noqa: ARG001 - as ever
 @CLIENT.command("info", 2, _QUIET, since="6.2.0", complexity="O(1)")
 def info(session: Session, args: list[bytes]) -> bytes:  # noqa: ARG001 - as every handler
     """Describes this connection."""
-    return verbatim(session.resp, describe(session, "client|info").encode() + b"\n")
+    return verbatim(session.resp, describe(session).encode() + b"\n")
 
 
 @CLIENT.command("list", -2, _ADMIN, since="2.4.0", complexity="O(N)")

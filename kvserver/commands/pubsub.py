@@ -42,9 +42,8 @@ def _unsubscribe(session: Session, args: list[bytes], kind: Kind) -> bytes:
         for name in args[1:] or hub.names(session, kind)
     ]
     if not replies:
-        channels, patterns, of_shards = hub.counts(session)
-        count = of_shards if kind is Kind.SHARD_CHANNEL else channels + patterns
-        replies = [push(session.resp, [word, NULL[session.resp], integer(count)])]
+        count = integer(hub.count(session, kind))
+        replies = [push(session.resp, [word, NULL[session.resp], count])]
     return b"".join(replies)
 
 

@@ -254,7 +254,7 @@ def _timed(command: Command) -> Caller:
                 called = command.resolve(args)
             except CommandError as error:
                 return session.error(error.text)
-            session.last_subcommand = called.name
+            session.last_called, session.last_subcommand = args[0], called.name
         if called.wrong_arity(len(args)):
             return session.rejected(called.name, wrong_arity(called.name))
         began = time.perf_counter_ns()

@@ -10,7 +10,9 @@ import pytest
 
 from kvserver.errors import JournalError, JournalFailedError, JournalFullError
 from kvserver.journal.compaction import compact
+from kvserver.journal.manifest import Entry
 from kvserver.journal.recovery import recover
+from kvserver.journal.writer import Journal
 from tests.faults.disk import MemoryDisk
 from tests.faults.story import STATES, TURNS, Mistakes, compact_now, live, restart, rotate
 
@@ -117,8 +119,8 @@ def test_a_rename_that_was_done_and_says_that_it_failed_is_a_failed_device(
     assert restart(disk.killed())[1] == STATES[1]
 
 
-def test_after_a_failed_device_nothing_more_is_put_into_the_manifest() -> None:
-    disk = MemoryDisk()
+def journal_and_base(disk: MemoryDisk) -> tuple[Journal, Entry]:
+    """Ten turns in a journal, and a base that is about to take their place."""
     journal, _, _ = restart(disk)
     for turn in TURNS[:10]:
         journal.append(turn)
@@ -126,6 +128,12 @@ def test_after_a_failed_device_nothing_more_is_put_into_the_manifest() -> None:
     base = compact(
         disk, journal.manifest.closed, journal.listing.new_base_name(), budget_bytes=1000
     )
+    return journal, base
+
+
+def test_after_a_failed_device_nothing_more_is_put_into_the_manifest() -> None:
+    disk = MemoryDisk()
+    journal, base = journal_and_base(disk)
     disk.plan = fail("write", errno.EIO, last=1)
     with pytest.raises(JournalFailedError):
         journal.append(TURNS[10])
@@ -138,13 +146,7 @@ def test_after_a_failed_device_nothing_more_is_put_into_the_manifest() -> None:
 
 def test_a_device_that_fails_while_the_manifest_is_written_leaves_the_old_one() -> None:
     disk = MemoryDisk()
-    journal, _, _ = restart(disk)
-    for turn in TURNS[:10]:
-        journal.append(turn)
-    assert rotate(journal)
-    base = compact(
-        disk, journal.manifest.closed, journal.listing.new_base_name(), budget_bytes=1000
-    )
+    journal, base = journal_and_base(disk)
 
     def fail_beside(_number: int, kind: str, name: str) -> OSError | None:
         if kind == "sync" and name == "MANIFEST.json.tmp":
