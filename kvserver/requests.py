@@ -46,6 +46,10 @@ _QUICK_BYTES: Final = 1 << 16
 """With limits below these the quick way, which does not count, would let too much through."""
 _MANY_ARGS: Final = 16
 """With fewer still to come, one by one is as quick."""
+_LONG_BYTES: Final = 4096
+"""To look at the end of a chunk first costs little compared to reading so many bytes twice."""
+_NEXT: Final = b"\r\n*"
+_NEXT_BYTES: Final = len(_NEXT)
 _flatten: Final = chain.from_iterable
 
 Command = list[bytes]
@@ -109,51 +113,21 @@ class RequestReader:
         return commands
 
     def _quick(self, data: bytes) -> list[Command] | None:
-        """Parse a chunk in C; None when this is a matter for the strict parser."""
-        global _reader  # noqa: PLW0603 - see there
-        try:
-            _reader.feed(data)
-            _reader.feed(_MARK)
-            commands: list[Any] = list(iter(_reader.gets, False))
-            if commands and commands[-1] == _MARK_READ:
-                commands.pop()
-                return commands if self._plain(data, commands, whole=True) else None
-            # The mark was taken for a part of a request: the chunk ends inside one.
-            _reader = hiredis.Reader()
-            _reader.feed(data)
-            commands = list(iter(_reader.gets, False))
-        except (hiredis.HiredisError, TypeError):
-            _reader = hiredis.Reader()
-            return None
-        _reader = hiredis.Reader()
-        if not self._plain(data, commands, whole=False):
-            return None
-        return commands + self._feed_strict(data[sum(map(_canonical_size, commands)) :])
+        """Parse a chunk in C; None when this is a matter for the strict parser.
 
-    @staticmethod
-    def _plain(data: bytes, commands: list[Any], *, whole: bool) -> bool:
-        """Whether hiredis read nothing but arrays of bulk strings, none of them empty."""
-        if not all(commands) or set(map(type, commands)) != _ONLY_LISTS:
-            return not commands
-        if len(data) > _LARGE_BYTES * len(commands):  # to write it again costs less than to search
-            try:
-                again = b"".join(map(bulks, commands))
-            except TypeError:
-                return False
-            return again == data if whole else data.startswith(again)
-        if (
-            data.count(b"*") == len(commands)
-            and not any(map(data.__contains__, _RARE_TYPES))
-            and b"\r\n:" not in data
-        ):
-            return True  # no byte in it can begin anything but a request or a bulk string
-        try:
-            if set(map(type, _flatten(commands))) != _ONLY_BYTES:
-                return False
-        except TypeError:
-            return False
-        # A status, a big number and a verbatim string are bytes too; they show by their first byte.
-        return _OTHER_TYPES(data) is None
+        A chunk that ends inside a request, as those of a long pipeline do, is cut before it.
+        """
+        last = data.rfind(_NEXT) + 2
+        if last < _NEXT_BYTES:
+            return _parsed(data)
+        if len(data) < _LONG_BYTES:  # as a rule it ends where a request ends
+            commands = _parsed(data)
+            if commands is not None:
+                return commands
+        elif _parsed(data[last:]) is not None:
+            return _parsed(data)
+        commands = _parsed(data[:last])
+        return None if commands is None else commands + self._feed_strict(data[last:])
 
 
 _MARK: Final = b"*1\r\n$1\r\n\0\r\n"
@@ -164,18 +138,49 @@ _reader = hiredis.Reader()
 """One for all clients, because it is empty between two calls; replaced when it is not."""
 
 
+def _parsed(data: bytes) -> list[Command] | None:
+    """Parse whole requests in C; None when it is anything else, or perhaps is."""
+    global _reader  # noqa: PLW0603 - see there
+    try:
+        _reader.feed(data)
+        _reader.feed(_MARK)
+        commands: list[Any] = list(iter(_reader.gets, False))
+    except (hiredis.HiredisError, TypeError):
+        commands = []
+    if not commands or commands.pop() != _MARK_READ:  # it was taken for a part of a request
+        _reader = hiredis.Reader()
+        return None
+    return commands if _is_plain(data, commands) else None
+
+
+def _is_plain(data: bytes, commands: list[Any]) -> bool:
+    """Whether hiredis read nothing but arrays of bulk strings, none of them empty."""
+    if not all(commands) or set(map(type, commands)) != _ONLY_LISTS:
+        return not commands
+    if len(data) > _LARGE_BYTES * len(commands):  # to write it again costs less than to search
+        try:
+            return b"".join(map(bulks, commands)) == data
+        except TypeError:
+            return False
+    if (
+        data.count(b"*") == len(commands)
+        and not any(map(data.__contains__, _RARE_TYPES))
+        and b"\r\n:" not in data
+    ):
+        return True  # no byte in it can begin anything but a request or a bulk string
+    try:
+        if set(map(type, _flatten(commands))) != _ONLY_BYTES:
+            return False
+    except TypeError:
+        return False
+    # A status, a big number and a verbatim string are bytes too; they show by their first byte.
+    return _OTHER_TYPES(data) is None
+
+
 def _declares_large_array(data: bytes) -> bool:
     """Whether a request in it may be an array of more than 9999."""
     end = _ARRAY_HEAD_BYTES if data.find(b"*", 1) < 0 else len(data)
     return _LARGE_ARRAY(data, 0, end) is not None
-
-
-def _canonical_size(command: Command) -> int:
-    size = 3 + len(str(len(command)))
-    for arg in command:
-        length = len(arg)
-        size += 5 + length + len(str(length))
-    return size
 
 
 class _Strict:
@@ -360,6 +365,8 @@ _QUOTE, _APOSTROPHE, _BACKSLASH = b"\"'\\"
 
 def split_inline(line: bytes) -> list[bytes] | None:
     """Split a line as a person types it, with quotes and escapes; None if they do not close."""
+    if b'"' not in line and b"'" not in line:
+        return line.partition(b"\0")[0].split()  # at the same characters as below
     args: list[bytes] = []
     at, size = 0, len(line)
     while True:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from kvserver.config import Config
-from kvserver.requests import RequestReader
+from kvserver.requests import RequestReader, _Strict
 
 ARGUMENT = st.one_of(
     st.binary(max_size=6),
@@ -60,3 +61,22 @@ def test_a_wrong_byte_gives_what_reading_byte_by_byte_gives(
 def test_a_request_of_twenty_thousand_arguments_comes_out_whole() -> None:
     args = [b"MSET", *(b"%d" % n if n % 7 else b"\r\n$1\r\n" for n in range(20_000))]
     assert read(wire(args), 1 << 16, Config()) == ([args], None, 0)
+
+
+@pytest.mark.parametrize("size", [100, 1448, 16384, 65536])
+def test_a_long_pipeline_is_read_quickly_wherever_it_is_cut(
+    size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commands = [[b"SET", b"key:%d" % number, b"x" * (number % 50)] for number in range(4000)]
+    data = b"".join(map(wire, commands))
+    slowly = 0
+    step = _Strict._step
+
+    def counted(self: _Strict, found: list[list[bytes]]) -> bool:
+        nonlocal slowly
+        slowly += 1
+        return step(self, found)
+
+    monkeypatch.setattr(_Strict, "_step", counted)
+    assert read(data, size, Config()) == (commands, None, 0)
+    assert slowly < 10 * (len(data) // size + 1), "more than the one request that was cut"

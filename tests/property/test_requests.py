@@ -380,6 +380,20 @@ def test_inline_requests_are_split_as_a_person_means_them(
     assert split_inline(line) == args
 
 
+@given(
+    st.text(" \t\x0b\x0c\r\x00\x1c\x85ab\\", max_size=20).map(lambda text: text.encode("latin-1"))
+)
+def test_a_line_without_quotes_is_split_at_what_is_space_to_redis(line: bytes) -> None:
+    words, word = [], b""
+    for byte in line.split(b"\0")[0] + b" ":
+        if byte in b" \t\n\r\x0b\x0c":
+            words += [word] * bool(word)
+            word = b""
+        else:
+            word += bytes([byte])
+    assert split_inline(line) == words
+
+
 def test_a_large_request_in_many_pieces_is_read_in_linear_time() -> None:
     stream = frame([b"MSET", *[b"k%d" % n for n in range(60_000)]])
     commands, error = read([stream[i : i + 4096] for i in range(0, len(stream), 4096)])
