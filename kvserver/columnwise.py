@@ -14,7 +14,7 @@ from operator import add
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from kvserver import resp
-from kvserver.commands.strings import absolute_deadline
+from kvserver.commands.strings import LIFETIMES, absolute_deadline
 from kvserver.errors import CommandError
 from kvserver.lookup import any_overdue, plain_replies, plain_values
 from kvserver.numbers import INT64_MAX
@@ -64,10 +64,11 @@ def _set(session: Session, columns: Columns, chunk_bytes: int) -> bytes | None:
 
 def _set_with_option(session: Session, columns: Columns, chunk_bytes: int) -> bytes | None:
     keys, values, words, lifetimes = columns
-    unit = words[0].upper()
-    if unit not in {b"EX", b"PX"} or words.count(words[0]) != len(words):
+    word = words[0]
+    if word not in LIFETIMES or words.count(word) != len(words):
         return None
-    return _set_until(session, keys, values, _deadlines(session, lifetimes, unit), chunk_bytes)
+    deadlines_ms = _deadlines(session, lifetimes, word.upper())
+    return _set_until(session, keys, values, deadlines_ms, chunk_bytes)
 
 
 def _setex(session: Session, columns: Columns, chunk_bytes: int) -> bytes | None:

@@ -79,11 +79,11 @@ class Commits(Connections):
             if not any(writes):
                 continue
             self.refused_writes += sum(writes)
-            if isinstance(sent, bytes) and len(out) == 1:  # all of one kind
-                out[:] = [refusal * len(writes)]
-            elif len(out) == len(writes):
+            replies = resp.split_replies(b"".join(out))  # a run is answered in one piece
+            if len(replies) == len(writes):
                 out[:] = [
-                    refusal if write else reply for write, reply in zip(writes, out, strict=True)
+                    refusal if write else reply
+                    for write, reply in zip(writes, replies, strict=True)
                 ]
             else:  # replies and messages are mixed: no answer is an honest answer too
                 out.clear()

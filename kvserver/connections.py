@@ -10,7 +10,7 @@ import contextlib
 import logging
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final
 
 from kvserver.poller import READ, WRITE, new_poller
@@ -30,6 +30,12 @@ FIRST_RECV_BYTES: Final = 16384
 """Making room for less is quicker; a client that fills it gets more from then on."""
 
 VERY_LARGE_REPLY_BYTES: Final = 1 << 20
+JOINED_BYTES: Final = 1 << 16
+"""Parts of replies are joined until they are as many."""
+SEND_BYTES: Final = 1 << 20
+"""What one client is sent in a turn, if others are to be served within milliseconds."""
+MANY: Final = 256
+"""Parts that one client is owed, from which on they are not joined all at once."""
 WAIT_FOR_READER_S: Final = 0.02
 
 
@@ -106,7 +112,7 @@ class Connections:
         for connection, _ in self._served:
             out = connection.session.out
             if out:
-                if connection.unsent_bytes or connection.fd < 0 or self._held:
+                if connection.unsent_bytes or connection.fd < 0 or self._held or len(out) > MANY:
                     self.flush(connection)
                     continue
                 data = out[0] if len(out) == 1 else b"".join(out)
@@ -120,7 +126,7 @@ class Connections:
                     continue
                 leaving += sent
                 if sent != len(data):
-                    self._keep(connection, memoryview(data)[sent:])
+                    self._keep(connection, [memoryview(data)[sent:]])
         self._served.clear()
         self.engine.stats.net_out_bytes += leaving
         dirty = self.engine.dirty
@@ -151,17 +157,19 @@ class Connections:
         if session.pending is None and not connection.events & READ and not session.closing:
             self._want(connection, connection.events | READ)
         if session.out:
-            self._keep(connection, session.take())
+            self._keep(connection, session.out)
+            session.out.clear()
             self._send_more(connection)
         if session.closing and not connection.unsent_bytes and connection.fd >= 0:
             self.close(connection)
 
-    def _keep(self, connection: Connection, data: bytes | memoryview) -> None:
+    def _keep(self, connection: Connection, parts: Sequence[bytes | memoryview]) -> None:
         """Remember what the socket did not take, up to the limit."""
-        if not data:
+        size = sum(map(len, parts))
+        if not size:
             return
-        connection.unsent.append(data)
-        connection.unsent_bytes += len(data)
+        connection.unsent += parts
+        connection.unsent_bytes += size
         config = self.engine.config
         limit = config.max_output_bytes
         if not connection.session.authenticated:
@@ -177,7 +185,7 @@ class Connections:
                 connection.soft_since = 0.0
         session = connection.session
         if connection.unsent_bytes > limit and session.pending is None:
-            if connection.unsent_bytes == len(data) and limit == config.max_output_bytes:
+            if connection.unsent_bytes == size and limit == config.max_output_bytes:
                 session.hold(self._until_read(session))  # all of one turn: it may be one value
                 self._want(connection, (connection.events | WRITE) & ~READ)
                 return
@@ -194,11 +202,12 @@ class Connections:
     def _send_more(self, connection: Connection) -> None:
         """Send as much as the socket takes of what is kept."""
         unsent = connection.unsent
+        left = SEND_BYTES
         while unsent and connection.fd >= 0:
-            if len(unsent) > 1 and len(unsent[0]) < RECV_BYTES:
-                unsent[:] = [b"".join(unsent)]
+            if len(unsent) > 1 and len(unsent[0]) < JOINED_BYTES:
+                _join_first(unsent)
             try:
-                sent = connection.send(unsent[0])
+                sent = connection.send(memoryview(unsent[0])[:left])
             except BlockingIOError:
                 return
             except OSError:
@@ -210,6 +219,10 @@ class Connections:
                 unsent[0] = memoryview(unsent[0])[sent:]
             else:
                 del unsent[0]
+            left -= sent
+            if left <= 0 and unsent:  # the others first
+                self._want(connection, connection.events | WRITE)
+                return
         if connection.fd >= 0:
             self._want(connection, connection.events & ~WRITE)
             if connection.session.closing:
@@ -244,8 +257,10 @@ class Connections:
     def _weigh(self, session: Session) -> None:
         """Run no more commands of a client that is owed enough, until it has read."""
         self._large_replies += 1
-        if self._large_replies % 16 and len(session.out[-1]) < VERY_LARGE_REPLY_BYTES:
-            return
+        if self._large_replies % 16 == 0 or len(session.out[-1]) >= VERY_LARGE_REPLY_BYTES:
+            self._hold_if_owed_enough(session)
+
+    def _hold_if_owed_enough(self, session: Session) -> None:
         limit = self.engine.config.max_output_bytes
         if session.pending is None and session.transport and _owed_bytes(session) > limit:
             session.hold(self._until_read(session))
@@ -265,6 +280,15 @@ class Connections:
                 return b""
             yield now_s + WAIT_FOR_READER_S
         return b""
+
+
+def _join_first(parts: list[bytes | memoryview]) -> None:
+    """Join the first parts to one that is worth a send."""
+    size = count = 0
+    while count < len(parts) and size < JOINED_BYTES:
+        size += len(parts[count])
+        count += 1
+    parts[:count] = [b"".join(parts[:count])]
 
 
 def _owed_bytes(session: Session) -> int:

@@ -27,7 +27,10 @@ from typing import TYPE_CHECKING, Final
 import trio
 
 from kvserver.acceptor import Acceptor
+from kvserver.alike import PART_COMMANDS, groups, run_group
 from kvserver.busypoll import BusyPolling
+from kvserver.columnwise import RunHandler
+from kvserver.commands.table import NEXT_TURN, Work
 from kvserver.commits import Commits
 from kvserver.connections import RECV_BYTES, Connection
 from kvserver.errors import CommandError
@@ -38,6 +41,7 @@ from kvserver.runs import NEXT
 if TYPE_CHECKING:
     from kvserver.engine import Engine
     from kvserver.session import Session
+    from kvserver.stats import Stats
 
 __all__ = ["SHORT_LINGER_S", "Connection", "Reactor"]
 
@@ -257,7 +261,7 @@ class Reactor(Commits):
         reader = connection.reader
         commands = reader.feed(data)
         if commands:
-            self.execute(connection.session, commands)
+            commands = self.execute(connection.session, commands)
         self._served.append((connection, commands))
         if reader.error is not None or reader.held_bytes:
             self._look_at_rest(connection)
@@ -272,8 +276,56 @@ class Reactor(Commits):
         n = data.count(NEXT) + 1
         self.engine.stats.sampled(name.decode("ascii", "replace").lower(), ns // n, n)
 
-    def execute(self, session: Session, commands: list[list[bytes]]) -> None:
-        """Run commands of one client; the replies are in ``session.out``."""
+    def execute(self, session: Session, commands: list[list[bytes]]) -> list[list[bytes]]:
+        """Run commands of one client; return which of them, the replies are in ``session.out``.
+
+        The others wait behind a long command, or (a long pipeline) for others to have their turn.
+        """
+        waiting = len(session.backlog)
+        if len(commands) <= PART_COMMANDS:
+            self._execute_part(session, commands)
+        else:
+            until = perf_counter_ns() + SLICE_NS
+            for start in range(0, len(commands), PART_COMMANDS):
+                if start and perf_counter_ns() > until and session.pending is None:
+                    session.hold(_after_turn(self.engine.stats, self.engine.stats.turns))
+                    session.backlog += commands[start:]
+                    break
+                self._execute_part(session, commands[start : start + PART_COMMANDS])
+        waiting = len(session.backlog) - waiting
+        if waiting:
+            commands = commands[:-waiting]
+        calls = self.engine.stats.calls
+        for args in commands:
+            name = args[0]
+            calls[name] = calls.get(name, 0) + 1
+        if commands:
+            session.last_called = commands[-1][0][:MAX_NAME_BYTES]
+        if session.pending is not None and isinstance(session.transport, Connection):
+            self._want(session.transport, session.transport.events & ~READ)
+        return commands
+
+    def _execute_part(self, session: Session, commands: list[list[bytes]]) -> None:
+        for handler, some in groups(commands):
+            if handler is not None and session.table is self.engine.quick_table:
+                replies = self._run_group(session, handler, some)
+                if replies is not None:
+                    session.out.append(replies)
+                    if len(replies) > LARGE_REPLY_BYTES:
+                        self._weigh(session)
+                    continue
+            self._execute_each(session, some)
+
+    def _run_group(
+        self, session: Session, handler: RunHandler, commands: list[list[bytes]]
+    ) -> bytes | None:
+        try:
+            return run_group(session, handler, commands)
+        except Exception as error:  # noqa: BLE001 - how far it came cannot be told
+            session.close_after_reply()
+            return self.engine.internal_error(session, error)
+
+    def _execute_each(self, session: Session, commands: list[list[bytes]]) -> None:
         append = session.out.append
         rest = iter(commands)
         while True:
@@ -288,13 +340,6 @@ class Reactor(Commits):
                 append(session.failed_call(args, error.text))
             except Exception as error:  # noqa: BLE001 - one client's fault is never another's
                 append(self.engine.internal_error(session, error))
-        calls = self.engine.stats.calls
-        for args in commands:
-            name = args[0]
-            calls[name] = calls.get(name, 0) + 1
-        session.last_called = commands[-1][0][:MAX_NAME_BYTES]
-        if session.pending is not None and isinstance(session.transport, Connection):
-            self._want(session.transport, session.transport.events & ~READ)
 
     def _look_at_rest(self, connection: Connection) -> None:
         """A request is incomplete or broken: see to the limits."""
@@ -314,8 +359,11 @@ class Reactor(Commits):
         for session in list(engine.suspended):
             reply = session.advance(SLICE_NS // len(engine.suspended) + 1)
             if reply is not None:
-                session.out.append(reply)
-                self._run_backlog(session)
+                session.answer(reply)
+                if isinstance(reply, list):
+                    self._hold_if_owed_enough(session)
+                if session.pending is None:
+                    self._run_backlog(session)
                 engine.dirty[session] = None
             if time.perf_counter_ns() > until:
                 break
@@ -326,7 +374,7 @@ class Reactor(Commits):
     def _run_backlog(self, session: Session) -> None:
         commands, session.backlog = session.backlog, []
         if commands:
-            self.execute(session, commands)
+            commands = self.execute(session, commands)
         transport = session.transport
         if isinstance(transport, Connection):
             self._served.append((transport, commands))
@@ -373,3 +421,10 @@ class Reactor(Commits):
         self._nudged.close()
         self._nudging.close()
         self.engine.nudge = lambda: None
+
+
+def _after_turn(stats: Stats, turn: int) -> Work:
+    """Nothing to do but to let others go first."""
+    while stats.turns == turn:
+        yield NEXT_TURN
+    return b""

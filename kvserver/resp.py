@@ -33,6 +33,7 @@ __all__ = [
     "mapping",
     "push",
     "simple",
+    "split_replies",
     "verbatim",
 ]
 
@@ -87,25 +88,21 @@ def array(items: Sequence[bytes]) -> bytes:
 class LongArray:
     """An array that is put together a slice at a time, so that no step takes long."""
 
-    __slots__ = ("_chunks", "_count")
+    __slots__ = ("_count", "_parts")
 
     def __init__(self) -> None:
-        self._chunks = [b""]
+        self._parts = [b""]
         self._count = 0
 
-    def add(self, items: Sequence[bytes]) -> None:
-        """Append replies that are encoded already."""
-        self.add_joined(len(items), b"".join(items))
-
-    def add_joined(self, count: int, items: bytes) -> None:
-        """The same for so many that are joined already."""
+    def add(self, count: int, parts: Sequence[bytes]) -> None:
+        """Append so many replies; they are encoded already, in one part or more."""
         self._count += count
-        self._chunks.append(items)
+        self._parts += parts
 
-    def encoded(self) -> bytes:
-        """Return the whole array; one copy of its bytes."""
-        self._chunks[0] = b"*%d\r\n" % self._count
-        return b"".join(self._chunks)
+    def parts(self) -> list[bytes]:
+        """Return the whole array, nothing copied."""
+        self._parts[0] = b"*%d\r\n" % self._count
+        return self._parts
 
 
 def bulks(values: Iterable[bytes]) -> bytes:
@@ -177,3 +174,25 @@ def encode(resp: int, value: Any) -> bytes:
         items = [encode(resp, part) for part in sorted(value)]
         return (b"~%d\r\n%b" if resp == 3 else b"*%d\r\n%b") % (len(items), b"".join(items))
     return array([encode(resp, part) for part in value])
+
+
+def split_replies(data: bytes) -> list[bytes]:
+    """Cut replies apart; they must be whole, as those that this module makes."""
+    replies, at = [], 0
+    while at < len(data):
+        end = _end_of_reply(data, at)
+        replies.append(data[at:end])
+        at = end
+    return replies
+
+
+def _end_of_reply(data: bytes, at: int) -> int:
+    end = data.index(b"\r\n", at) + 2
+    kind = data[at : at + 1]
+    if kind in b"$=":
+        size = int(data[at + 1 : end])
+        return end if size < 0 else end + size + 2
+    if kind in b"*~>%":
+        for _ in range(int(data[at + 1 : end]) * (2 if kind == b"%" else 1)):
+            end = _end_of_reply(data, end)
+    return end

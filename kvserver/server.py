@@ -306,7 +306,7 @@ def settle_memory() -> None:
     del block
     gc.collect()
     gc.freeze()
-    gc.set_threshold(50_000, 20, 1000)
+    gc.set_threshold(10_000, 100, 1000)
 
 
 def serve(config: Config) -> int:

@@ -21,7 +21,14 @@ import time
 from typing import TYPE_CHECKING, Any, Final
 
 from kvserver import resp
-from kvserver.commands.table import Caller, Command, Work, unknown_command, wrong_arity
+from kvserver.commands.table import (
+    NEXT_TURN,
+    Caller,
+    Command,
+    Work,
+    unknown_command,
+    wrong_arity,
+)
 from kvserver.errors import CommandError
 
 if TYPE_CHECKING:
@@ -155,7 +162,8 @@ class Session:
         except CommandError as error:
             return self.failed_call(args, error.text)
         while self.pending is not None:
-            reply = self.advance(1_000_000_000) or b""
+            done = self.advance(1_000_000_000) or b""
+            reply = b"".join(done) if isinstance(done, list) else done
         return reply
 
     def execute(self, args: list[bytes]) -> bytes:
@@ -262,7 +270,14 @@ class Session:
         self.engine.suspended[self] = None
         self.retable()
 
-    def advance(self, budget_ns: int) -> bytes | None:
+    def in_parts(self, parts: list[bytes]) -> bytes:
+        """Return what a handler returns for a large reply: the parts leave without being joined."""
+        if self.pending is not None:  # a command that was held back
+            return b"".join(parts)
+        self.hold(_given(parts))
+        return b""
+
+    def advance(self, budget_ns: int) -> bytes | list[bytes] | None:
         """Work on the suspended command for about that long; return its reply when it is done.
 
         An error in it is a reply too: the session is free again in any case.
@@ -273,12 +288,13 @@ class Session:
             while True:  # at least one step, however small the budget
                 wake_at_s = next(self.pending)
                 if wake_at_s is not None:
-                    self.engine.sleep(self, wake_at_s)
+                    if wake_at_s != NEXT_TURN:
+                        self.engine.sleep(self, wake_at_s)
                     return None
                 if time.perf_counter_ns() >= until:
                     return None
         except StopIteration as done:
-            reply: bytes = done.value
+            reply: bytes | list[bytes] = done.value
         except CommandError as error:
             since = self.suspended_since
             reply = self.failed(since[0].name, error.text) if since else self.error(error.text)
@@ -342,6 +358,13 @@ class Session:
 
     # ----------------------------------------------------------------------------------- output
 
+    def answer(self, reply: bytes | list[bytes]) -> None:
+        """Append what `advance` returned to what is to be sent."""
+        if isinstance(reply, list):
+            self.out += reply
+        else:
+            self.out.append(reply)
+
     def push(self, message: bytes) -> None:
         """Send something that is no reply (a message to a subscriber), once the turn is durable."""
         self.out.append(message)
@@ -363,6 +386,11 @@ class Session:
         sent = b"".join(self.out)
         self.out.clear()
         return sent
+
+
+def _given(parts: list[bytes]) -> Work:
+    yield None
+    return parts
 
 
 def _execute(session: Session, args: list[bytes]) -> bytes:

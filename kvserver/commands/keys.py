@@ -1,14 +1,14 @@
-"""Keys of any type, the everyday part: DEL DELETE UNLINK EXISTS TYPE KEYS SCAN."""
+"""Keys of any type, the everyday part: DEL DELETE UNLINK EXISTS TOUCH TYPE KEYS SCAN."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Generator
+from collections.abc import Callable
 from typing import Final
 
 from kvserver import resp
 from kvserver.commands.strings import NOT_AN_INTEGER, SYNTAX
-from kvserver.commands.table import CommandTable
+from kvserver.commands.table import CommandTable, Reply, Work
 from kvserver.errors import CommandError
 from kvserver.glob import compile_glob
 from kvserver.keybuckets import ENTRIES_AT_ONCE
@@ -23,44 +23,55 @@ MAX_SCAN_COUNT: Final = 2**31
 _CURSOR: Final = re.compile(rb"(?:[+-]?[0-9]{1,40})?")
 
 
-def _delete(session: Session, args: list[bytes]) -> bytes | Generator[None, None, bytes]:
-    keyspace = session.keyspace
-    if len(args) <= SLICE_KEYS:
-        return resp.integer(sum([keyspace.delete(key) for key in args[1:]]))
-    return _delete_in_slices(session, args)
+def count_keys(keys: list[bytes], counts: Callable[[bytes], bool]) -> Reply:
+    """Reply for how many keys something holds or is done, in slices when they are many."""
+    if len(keys) <= SLICE_KEYS:
+        return resp.integer(sum(map(counts, keys)))
+    return _count_in_slices(keys, counts)
 
 
-def _delete_in_slices(session: Session, args: list[bytes]) -> Generator[None, None, bytes]:
-    deleted = 0
-    for start in range(1, len(args), SLICE_KEYS):
-        deleted += sum([session.keyspace.delete(key) for key in args[start : start + SLICE_KEYS]])
-        yield
-    return resp.integer(deleted)
+def _count_in_slices(keys: list[bytes], counts: Callable[[bytes], bool]) -> Work:
+    total = 0
+    for start in range(0, len(keys), SLICE_KEYS):
+        total += sum(map(counts, keys[start : start + SLICE_KEYS]))
+        yield None
+    return resp.integer(total)
+
+
+def count_found(session: Session, keys: list[bytes]) -> Reply:
+    """Reply how many of the keys exist; each is a hit or a miss."""
+    lookup = session.keyspace.lookup
+    return count_keys(keys, lambda key: lookup(key) is not None)
 
 
 @TABLE.command("del", -2, "write", keys=(1, -1, 1), complexity="O(N)")
-def del_(session: Session, args: list[bytes]) -> bytes | Generator[None, None, bytes]:
+def del_(session: Session, args: list[bytes]) -> Reply:
     """Deletes one or more keys."""
-    return _delete(session, args)
+    return count_keys(args[1:], session.keyspace.delete)
 
 
 @TABLE.command("delete", -2, "write", keys=(1, -1, 1), complexity="O(N)")
-def delete(session: Session, args: list[bytes]) -> bytes | Generator[None, None, bytes]:
+def delete(session: Session, args: list[bytes]) -> Reply:
     """Deletes one or more keys; another name of DEL."""
-    return _delete(session, args)
+    return count_keys(args[1:], session.keyspace.delete)
 
 
 @TABLE.command("unlink", -2, "write fast", keys=(1, -1, 1), since="4.0.0", complexity="O(N)")
-def unlink(session: Session, args: list[bytes]) -> bytes | Generator[None, None, bytes]:
+def unlink(session: Session, args: list[bytes]) -> Reply:
     """Deletes one or more keys; here the same as DEL."""
-    return _delete(session, args)
+    return count_keys(args[1:], session.keyspace.delete)
 
 
 @TABLE.command("exists", -2, "readonly fast", keys=(1, -1, 1), complexity="O(N)")
-def exists(session: Session, args: list[bytes]) -> bytes:
+def exists(session: Session, args: list[bytes]) -> Reply:
     """Determines how many of the keys exist."""
-    lookup = session.keyspace.lookup
-    return resp.integer(sum([lookup(key) is not None for key in args[1:]]))
+    return count_found(session, args[1:])
+
+
+@TABLE.command("touch", -2, "readonly fast", keys=(1, -1, 1), since="3.2.1", complexity="O(N)")
+def touch(session: Session, args: list[bytes]) -> Reply:
+    """Counts how many of the keys exist, and marks them as used now."""
+    return count_found(session, args[1:])
 
 
 @TABLE.command("type", 2, "readonly fast", keys=(1, 1, 1), complexity="O(1)")
@@ -71,7 +82,7 @@ def type_(session: Session, args: list[bytes]) -> bytes:
 
 
 @TABLE.command("keys", 2, "readonly", complexity="O(N)")
-def keys(session: Session, args: list[bytes]) -> Generator[None, None, bytes]:
+def keys(session: Session, args: list[bytes]) -> Work:
     """Returns all keys that match a pattern."""
     everything = args[1] == b"*"
     matches = compile_glob(args[1])
@@ -80,7 +91,7 @@ def keys(session: Session, args: list[bytes]) -> Generator[None, None, bytes]:
     buckets = keyspace.buckets
     for _ in range(len(buckets.arrivals) // ENTRIES_AT_ONCE):
         buckets.sort_some(keyspace.data)
-        yield
+        yield None
     while buckets.arrivals:  # a few, and what came meanwhile
         buckets.sort_some(keyspace.data)
     for number in buckets.filled():
@@ -88,13 +99,14 @@ def keys(session: Session, args: list[bytes]) -> Generator[None, None, bytes]:
         for start in range(0, len(there), SLICE_KEYS):
             some = there[start : start + SLICE_KEYS]
             chosen = some if everything else filter(matches, some)
-            reply.add([b"$%d\r\n%b\r\n" % (len(name), name) for name in chosen])
-            yield
-    return reply.encoded()
+            names = [b"$%d\r\n%b\r\n" % (len(name), name) for name in chosen]
+            reply.add(len(names), [b"".join(names)])
+            yield None
+    return reply.parts()
 
 
 @TABLE.command("scan", -2, "readonly", since="2.8.0", complexity="O(1) for each call")
-def scan(session: Session, args: list[bytes]) -> bytes | Generator[None, None, bytes]:
+def scan(session: Session, args: list[bytes]) -> Reply:
     """Iterates over the keys; a key that stays during a whole iteration is returned."""
     cursor = _cursor(args[1])
     count, matches, kind = 10, None, None
@@ -118,9 +130,7 @@ def scan(session: Session, args: list[bytes]) -> bytes | Generator[None, None, b
     return _scan(session, cursor, count, matches, kind)
 
 
-def _scan(
-    session: Session, cursor: int, count: int, matches: object, kind: bytes | None
-) -> bytes | Generator[None, None, bytes]:
+def _scan(session: Session, cursor: int, count: int, matches: object, kind: bytes | None) -> Reply:
     if count > SLICE_KEYS:
         return _scan_in_slices(session, cursor, count, matches, kind)
     cursor, found = session.keyspace.scan(cursor, count)
@@ -129,17 +139,18 @@ def _scan(
 
 def _scan_in_slices(
     session: Session, cursor: int, count: int, matches: object, kind: bytes | None
-) -> Generator[None, None, bytes]:
+) -> Work:
     page = resp.LongArray()
     while count > 0:
         cursor, found = session.keyspace.scan(cursor, min(count, SLICE_KEYS))
         chosen = dict.fromkeys(_chosen(session, found, matches, kind))
-        page.add([b"$%d\r\n%b\r\n" % (len(name), name) for name in chosen])
+        names = [b"$%d\r\n%b\r\n" % (len(name), name) for name in chosen]
+        page.add(len(names), [b"".join(names)])
         count -= SLICE_KEYS
         if cursor == 0:
             break
-        yield
-    return resp.array([resp.bulk(b"%d" % cursor), page.encoded()])
+        yield None
+    return [b"*2\r\n", resp.bulk(b"%d" % cursor), *page.parts()]
 
 
 def _chosen(

@@ -1,11 +1,11 @@
-"""Keys moved and picked: COPY RENAME RENAMENX RANDOMKEY TOUCH."""
+"""Keys moved and picked: COPY RENAME RENAMENX RANDOMKEY."""
 
 from __future__ import annotations
 
 from kvserver.commands.arguments import NO_SUCH_KEY, SYNTAX_ERROR, integer_argument
 from kvserver.commands.table import CommandTable
 from kvserver.errors import CommandError
-from kvserver.resp import OK, ONE, ZERO, bulk, integer
+from kvserver.resp import OK, ONE, ZERO, bulk
 from kvserver.session import Session
 
 TABLE = CommandTable("generic")
@@ -74,10 +74,3 @@ def randomkey(session: Session, args: list[bytes]) -> bytes:  # noqa: ARG001 - a
     """Returns a key at random."""
     key = session.keyspace.random_key()
     return session.null if key is None else bulk(key)
-
-
-@TABLE.command("touch", -2, "readonly fast", keys=(1, -1, 1), since="3.2.1", complexity="O(N)")
-def touch(session: Session, args: list[bytes]) -> bytes:
-    """Counts how many of the keys exist, and marks them as used now."""
-    lookup = session.keyspace.lookup
-    return integer(sum([lookup(key) is not None for key in args[1:]]))

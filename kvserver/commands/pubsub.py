@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from kvserver.commands.arguments import help_reply
-from kvserver.commands.table import CommandTable
+from kvserver.commands.table import CommandTable, Reply, Work
 from kvserver.errors import CommandError
 from kvserver.glob import compile_glob
 from kvserver.hub import Kind
@@ -12,8 +12,9 @@ from kvserver.session import Session
 
 TABLE = CommandTable("pubsub")
 
+SLICE_NAMES = 256
+"""Subscriptions that a long SUBSCRIBE makes before it looks at the time."""
 _FLAGS = "pubsub loading stale"
-
 
 _SHARD_KEYS = (1, -1, 1)
 """Redis lets clients take channels of shards for keys, to find the server that has them."""
@@ -25,10 +26,25 @@ _WORDS = {
 }
 
 
-def _subscribe(session: Session, args: list[bytes], kind: Kind) -> bytes:
+def _subscribe(session: Session, args: list[bytes], kind: Kind) -> Reply:
+    if len(args) <= SLICE_NAMES or session.about.get("exec"):
+        return _subscribed(session, args[1:], kind)
+    return _subscribe_in_slices(session, args, kind)
+
+
+def _subscribe_in_slices(session: Session, args: list[bytes], kind: Kind) -> Work:
+    for start in range(1, len(args), SLICE_NAMES):
+        told = _subscribed(session, args[start : start + SLICE_NAMES], kind)
+        if not session.silent:
+            session.push(told)  # at once, because messages of these channels may follow
+        yield None
+    return b""
+
+
+def _subscribed(session: Session, names: list[bytes], kind: Kind) -> bytes:
     word = bulk(_WORDS[kind][0])
     replies = []
-    for name in args[1:]:
+    for name in names:
         count = session.engine.hub.subscribe(session, name, kind)
         replies.append(push(session.resp, [word, bulk(name), integer(count)]))
     return b"".join(replies)
@@ -48,19 +64,19 @@ def _unsubscribe(session: Session, args: list[bytes], kind: Kind) -> bytes:
 
 
 @TABLE.command("subscribe", -2, _FLAGS, since="2.0.0", complexity="O(N)")
-def subscribe(session: Session, args: list[bytes]) -> bytes:
+def subscribe(session: Session, args: list[bytes]) -> Reply:
     """Listens to channels."""
     return _subscribe(session, args, Kind.CHANNEL)
 
 
 @TABLE.command("psubscribe", -2, _FLAGS, since="2.0.0", complexity="O(N)")
-def psubscribe(session: Session, args: list[bytes]) -> bytes:
+def psubscribe(session: Session, args: list[bytes]) -> Reply:
     """Listens to the channels that match patterns."""
     return _subscribe(session, args, Kind.PATTERN)
 
 
 @TABLE.command("ssubscribe", -2, _FLAGS, keys=_SHARD_KEYS, since="7.0.0", complexity="O(N)")
-def ssubscribe(session: Session, args: list[bytes]) -> bytes:
+def ssubscribe(session: Session, args: list[bytes]) -> Reply:
     """Listens to channels of shards."""
     if session.about.get("exec"):
         raise CommandError("ERR SSUBSCRIBE isn't allowed for a DENY BLOCKING client")

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Generator
 from typing import Final
 
 from kvserver import resp
-from kvserver.commands.table import CommandTable, wrong_arity
+from kvserver.commands.table import CommandTable, Reply, Work, wrong_arity
 from kvserver.errors import CommandError
 from kvserver.keyspace import WRONG_TYPE, Keyspace
 from kvserver.lookup import plain_replies
@@ -24,6 +23,8 @@ MAX_DEADLINE_MS: Final = 2**63 - 1
 SLICE_KEYS: Final = 256
 """Keys that a long MGET or MSET handles before it looks at the time."""
 
+_LARGE_BYTES: Final = 1 << 18
+"""A larger reply is not copied, and others may have their turn while it is sent."""
 _CRLF: Final = b"\r\n"
 
 
@@ -51,7 +52,9 @@ def get(session: Session, args: list[bytes]) -> bytes:
     size = len(value)
     if size < 4096:
         return BULK_HEADS[size] + value + _CRLF
-    return b"$%d\r\n%b\r\n" % (size, value)
+    if size < _LARGE_BYTES:
+        return b"$%d\r\n%b\r\n" % (size, value)
+    return session.in_parts([b"$%d\r\n" % size, value, _CRLF])
 
 
 @TABLE.command("set", -3, "write denyoom", keys=(1, 1, 1), complexity="O(1)", checks_itself=True)
@@ -63,7 +66,7 @@ def set_(session: Session, args: list[bytes]) -> bytes:
         return resp.OK
     if len(args) < 3:
         return session.rejected("set", wrong_arity("set"))
-    if len(args) == 5 and args[3] in _LIFETIMES:  # the usual way to write to a cache
+    if len(args) == 5 and args[3] in LIFETIMES:  # the usual way to write to a cache
         keyspace = session.keyspace
         deadline_ms = absolute_deadline(keyspace, args[4], args[3].upper(), "set")
         set_with_deadline(keyspace, args[1], args[2], deadline_ms)
@@ -117,7 +120,8 @@ _UNITS: Final = {
     b"EXAT": (1000, True),
     b"PXAT": (1, True),
 }
-_LIFETIMES: Final = frozenset([b"EX", b"ex", b"PX", b"px"])
+LIFETIMES: Final = frozenset([b"EX", b"ex", b"PX", b"px"])
+"""As clients spell the options that say how long a string lives."""
 
 
 def absolute_deadline(keyspace: Keyspace, raw: bytes, unit: bytes, command: str) -> int:
@@ -145,37 +149,38 @@ def set_with_deadline(
 
 
 @TABLE.command("mget", -2, "readonly fast", keys=(1, -1, 1), complexity="O(N)")
-def mget(session: Session, args: list[bytes]) -> bytes | Generator[None, None, bytes]:
+def mget(session: Session, args: list[bytes]) -> Reply:
     """Returns the string values of several keys; nothing for a key that holds none."""
-    if len(args) <= 4 * SLICE_KEYS:
-        return b"*%d\r\n%b" % (len(args) - 1, _replies(session, args[1:]))
-    return _mget_in_slices(session, args)
+    if len(args) > 4 * SLICE_KEYS:
+        return _mget_in_slices(session, args)
+    parts = [b"*%d\r\n" % (len(args) - 1), *_replies(session, args[1:])]
+    return session.in_parts(parts) if sum(map(len, parts)) > _LARGE_BYTES else b"".join(parts)
 
 
-def _mget_in_slices(session: Session, args: list[bytes]) -> Generator[None, None, bytes]:
+def _mget_in_slices(session: Session, args: list[bytes]) -> Work:
     reply = resp.LongArray()
     for start in range(1, len(args), SLICE_KEYS):
         keys = args[start : start + SLICE_KEYS]
-        reply.add_joined(len(keys), _replies(session, keys))
-        yield
-    return reply.encoded()
+        reply.add(len(keys), _replies(session, keys))
+        yield None
+    return reply.parts()
 
 
-def _replies(session: Session, keys: list[bytes]) -> bytes:
-    """Return what GET answers for each of the keys, joined; for a summary, too."""
+def _replies(session: Session, keys: list[bytes]) -> list[bytes]:
+    """Return what GET answers for each of the keys, in parts; for a summary, too."""
     replies = plain_replies(session, keys) if len(keys) > 1 else None
     if replies is not None:
-        return replies
+        return [replies]
     keyspace, null = session.keyspace, session.null
-    found = []
+    parts = []
     for key in keys:
         value = keyspace.lookup(key)
         if value is None:
-            found.append(null)
+            parts.append(null)
         else:
             text = value if type(value) is bytes else shown(keyspace, key, value)
-            found.append(b"$%d\r\n%b\r\n" % (len(text), text))
-    return b"".join(found)
+            parts += (b"$%d\r\n" % len(text), text, _CRLF)
+    return parts
 
 
 @TABLE.command(

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from kvserver.session import Session
 
 __all__ = [
+    "NEXT_TURN",
     "Command",
     "CommandTable",
     "Handler",
@@ -32,8 +33,11 @@ __all__ = [
 
 log = logging.getLogger("kvserver")
 
-Work: TypeAlias = "Generator[float | None, None, bytes]"
-"""A long command in slices; what it yields is None, or when to go on (``time.monotonic``)."""
+Work: TypeAlias = "Generator[float | None, None, bytes | list[bytes]]"
+"""A long command in slices; what it yields is None, or when to go on (``time.monotonic``). A large
+reply is returned in parts, so that nobody has to join them."""
+NEXT_TURN: Final = 0.0
+"""Yielded by what goes on only when other clients have had their turn."""
 Reply: TypeAlias = "bytes | Work"
 Handler: TypeAlias = "Callable[[Session, list[bytes]], Reply]"
 Caller: TypeAlias = "Callable[[Session, list[bytes]], bytes]"

@@ -6,9 +6,10 @@ other client comes between and the journal holds their effects as one record.
 
 from __future__ import annotations
 
+from kvserver.alike import PART_COMMANDS, groups, run_group
 from kvserver.commands.table import CommandTable
 from kvserver.errors import CommandError
-from kvserver.resp import NULL_ARRAY, OK, array
+from kvserver.resp import NULL_ARRAY, OK
 from kvserver.session import Session
 
 TABLE = CommandTable("transactions")
@@ -40,20 +41,39 @@ def exec_(session: Session, args: list[bytes]) -> bytes:
         raise CommandError("EXECABORT Transaction discarded because of previous errors.")
     if touched:
         return NULL_ARRAY[session.resp]
-    replies = []
     engine = session.engine
     session.about["exec"] = True
+    if engine.quick_table is None or session.about.get("no_touch"):
+        replies = _run_each(session, queue)
+    else:
+        replies = _run_in_groups(session, queue)
+    del session.about["exec"]
+    command = engine.registry.find(args[0])
+    if command is not None:
+        engine.monitors.show(session, command, args)
+    return b"*%d\r\n%b" % (len(queue), b"".join(replies))
+
+
+def _run_in_groups(session: Session, queue: list[list[bytes]]) -> list[bytes]:
+    """Run what was queued, neighbours that are alike together; return the replies, some joined."""
+    replies: list[bytes] = []
+    for start in range(0, len(queue), PART_COMMANDS):
+        for handler, some in groups(queue[start : start + PART_COMMANDS]):
+            joined = run_group(session, handler, some) if handler is not None else None
+            replies += _run_each(session, some) if joined is None else (joined,)
+    return replies
+
+
+def _run_each(session: Session, queue: list[list[bytes]]) -> list[bytes]:
+    engine = session.engine
+    replies = []
     for queued in queue:
         if engine.gates:
             command = engine.registry.find(queued[0])
             if command is not None:
                 engine.monitors.show(session, command.resolve(queued), queued)
         replies.append(session.call(queued))
-    del session.about["exec"]
-    command = engine.registry.find(args[0])
-    if command is not None:
-        engine.monitors.show(session, command, args)
-    return array(replies)
+    return replies
 
 
 @TABLE.command("discard", 1, _FLAGS, since="2.0.0", complexity="O(1)")

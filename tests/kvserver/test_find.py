@@ -248,11 +248,8 @@ def engine() -> Engine:
 
 def call(engine: Engine, *words: str) -> Any:
     session = engine.session()
-    reply = session.table[b"FIND"](session, [b"FIND", *(word.encode() for word in words)])
-    while session.pending is not None:
-        reply = session.advance(1_000_000) or b""
     reader = hiredis.Reader()
-    reader.feed(reply)
+    reader.feed(session.run([b"FIND", *(word.encode() for word in words)]))
     return reader.gets()
 
 

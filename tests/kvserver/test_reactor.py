@@ -10,7 +10,10 @@ from typing import Any
 
 import pytest
 import trio
+import trio.testing
 
+from kvserver import reactor as reactors
+from kvserver.alike import PART_COMMANDS
 from kvserver.config import Config
 from kvserver.engine import Engine
 from kvserver.errors import JournalFullError
@@ -191,10 +194,63 @@ def test_writes_that_the_journal_did_not_take_are_answered_with_misconf() -> Non
             await one.gets(b"+OK\r\n$1\r\n4\r\n")
             place.journal.full = "full again"
             await one.says(b"*3\r\n$3\r\nSET\r\n$1\r\na\r\n$1\r\n5\r\n" * 3)
-            await one.gets(refused.replace(place_reason(refused), b"full again") * 3)
+            refused = refused.replace(place_reason(refused), b"full again")
+            await one.gets(refused * 3)
+            place.journal.full = None
+            await place.reactor.tick()
+            place.journal.full = "full again"
+            await one.says(b"SET a 6\r\n" * 5 + b"GET a\r\n" * 5 + b"INCR n\r\n")
+            await one.gets(refused * 5 + b"$1\r\n6\r\n" * 5 + refused)
 
     def place_reason(refused: bytes) -> bytes:
         return refused[len(b"-MISCONF ") : refused.index(b". Commands")]
+
+    trio.run(main)
+
+
+def test_a_long_pipeline_lets_others_have_their_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reactors, "SLICE_NS", 0)  # one part takes as long as a turn may
+    parts = 5
+    engine = Engine()
+    reactor = Reactor(engine)
+    ends = [socket.socketpair() for _ in range(2)]
+    for _, theirs in ends:
+        theirs.setblocking(False)
+        reactor.adopt(theirs, "", "")
+    (one, _), (other, _) = ends
+    one.sendall(b"INCR n\r\n" * parts * PART_COMMANDS)
+    seen = []
+    for _ in range(parts + 1):
+        other.sendall(b"GET n\r\n")
+        reactor.turn(reactor._poller.poll(0))
+        reactor.send_replies()
+        seen.append(int(other.recv(100).split()[1]))
+    assert seen == [PART_COMMANDS * part for part in (1, 1, 2, 3, 4, 5)]  # what waits comes last
+    answers = b"".join(b":%d\r\n" % number for number in range(1, parts * PART_COMMANDS + 1))
+    assert one.recv(1 << 16) == answers
+    assert engine.stats.calls[b"INCR"] == parts * PART_COMMANDS
+    trio.run(reactor.drain, 0)
+    one.close()
+    other.close()
+
+
+def test_large_replies_leave_whole_and_in_order() -> None:
+    value = bytes(range(256)) * 20_000
+    head = b"$%d\r\n" % len(value)
+
+    async def main() -> None:
+        async with running() as place:
+            place.engine.keyspace.set(b"big", value)
+            one, other = await place.client(), await place.client()
+            await one.says(b"GET big\r\nPING\r\nMGET big none big\r\nGET big\r\nPING\r\n")
+            await trio.testing.wait_all_tasks_blocked()
+            await other.says(b"PING\r\n")  # nobody has read anything yet
+            await other.gets(b"+PONG\r\n")
+            large = head + value + b"\r\n"
+            both = b"*3\r\n" + large + b"$-1\r\n" + large
+            await one.gets(large + b"+PONG\r\n" + both + large + b"+PONG\r\n")
+            await one.says(b"MULTI\r\nGET big\r\nEXEC\r\n")
+            await one.gets(b"+OK\r\n+QUEUED\r\n*1\r\n" + large)
 
     trio.run(main)
 

@@ -33,7 +33,7 @@ def steps_ms(session: Session, args: list[bytes]) -> Iterator[float]:
         reply = session.advance(1)
         yield (time.thread_time() - began) * 1000
         if reply is not None:
-            session.out.append(reply)
+            session.answer(reply)
 
 
 @pytest.mark.slow
@@ -44,7 +44,10 @@ def steps_ms(session: Session, args: list[bytes]) -> Iterator[float]:
         ([b"KEYS", b"*99999"], b"*2\r\n$"),
         ([b"SCAN", b"0", b"COUNT", b"1000000"], b"*2\r\n$1\r\n0\r\n*%d\r\n" % KEYS),
         ([b"MGET", *[b"key:%d" % n for n in range(KEYS)]], b"*%d\r\n$5\r\nvalue" % KEYS),
-        ([b"EXISTS", b"key:1"], b":1\r\n"),
+        ([b"EXISTS", *[b"key:%d" % n for n in range(KEYS)]], b":%d\r\n" % KEYS),
+        ([b"TOUCH", *[b"key:%d" % n for n in range(0, 2 * KEYS, 2)]], b":%d\r\n" % (KEYS // 2)),
+        ([b"SUBSCRIBE", *[b"key:%d" % n for n in range(9000)]], b"*3\r\n$9\r\nsubscribe"),
+        ([b"UNSUBSCRIBE", *[b"key:%d" % n for n in range(9000)]], b"*3\r\n$11\r\nunsubs"),
         ([b"DEL", *[b"key:%d" % n for n in range(0, KEYS, 4)]], b":%d\r\n" % (KEYS // 4)),
         ([b"FLUSHALL"], b"+OK\r\n"),
     ],
@@ -83,10 +86,10 @@ def test_keys_says_each_key_once_while_others_come_and_go() -> None:
         other.run([b"DEL", b"k%d" % n])
         other.run([b"SET", b"k%d" % n, b"again"])
         other.run([b"SET", b"new%d" % n, b""])
-    reply = None
-    while reply is None:
-        reply = one.advance(1)
-    names = reply.split(b"\r\n")[2::2]
+    while (reply := one.advance(1)) is None:
+        pass
+    one.answer(reply)
+    names = one.take().split(b"\r\n")[2::2]
     assert len(names) == len(set(names))
     assert {name for name in names if name[:1] == b"k"} >= {b"k%d" % n for n in range(1, 3000, 2)}
 
