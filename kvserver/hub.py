@@ -114,14 +114,17 @@ class Hub:
         """Take a subscription away, if there is one; return how many such are left."""
         held = self._of.get(session)
         if held is not None and held[kind].pop(name, self) is not self:
-            sessions = self._listeners[kind][name]
-            del sessions[session]
-            if not sessions:
-                del self._listeners[kind][name]
-                if kind is Kind.PATTERN:
-                    del self._matchers[name]
+            self._drop(session, name, kind)
         self._note(session)
         return self.count(session, kind)
+
+    def _drop(self, session: Session, name: bytes, kind: Kind) -> None:
+        sessions = self._listeners[kind][name]
+        del sessions[session]
+        if not sessions:
+            del self._listeners[kind][name]
+            if kind is Kind.PATTERN:
+                del self._matchers[name]
 
     def names(self, session: Session, kind: Kind) -> list[bytes]:
         """Return what a session has subscribed to, of that kind."""
@@ -129,10 +132,11 @@ class Hub:
 
     def forget(self, session: Session) -> None:
         """End all subscriptions of a session."""
-        for kind in _KINDS:
-            for name in self.names(session, kind):
-                self.unsubscribe(session, name, kind)
+        for kind, names in zip(_KINDS, self._held(session), strict=True):
+            for name in names:
+                self._drop(session, name, kind)
         self._of.pop(session, None)
+        self._note(session)
 
     def _held(self, session: Session) -> _Held:
         return self._of.get(session, ({}, {}, {}))

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TypeAlias
+
 from kvserver.commands.arguments import help_reply
 from kvserver.commands.table import CommandTable, Reply, Work
 from kvserver.errors import CommandError
@@ -13,7 +16,8 @@ from kvserver.session import Session
 TABLE = CommandTable("pubsub")
 
 SLICE_NAMES = 256
-"""Subscriptions that a long SUBSCRIBE makes before it looks at the time."""
+"""Subscriptions that a long command changes before it looks at the time."""
+_Change: TypeAlias = Callable[[Session, bytes, Kind], int]
 _FLAGS = "pubsub loading stale"
 
 _SHARD_KEYS = (1, -1, 1)
@@ -27,39 +31,44 @@ _WORDS = {
 
 
 def _subscribe(session: Session, args: list[bytes], kind: Kind) -> Reply:
-    if len(args) <= SLICE_NAMES or session.about.get("exec"):
-        return _subscribed(session, args[1:], kind)
-    return _subscribe_in_slices(session, args, kind)
+    return _for_each(session, args[1:], kind, _WORDS[kind][0], session.engine.hub.subscribe)
 
 
-def _subscribe_in_slices(session: Session, args: list[bytes], kind: Kind) -> Work:
-    for start in range(1, len(args), SLICE_NAMES):
-        told = _subscribed(session, args[start : start + SLICE_NAMES], kind)
+def _unsubscribe(session: Session, args: list[bytes], kind: Kind) -> Reply:
+    hub = session.engine.hub
+    word = _WORDS[kind][1]
+    names = args[1:] or hub.names(session, kind)
+    if not names:
+        count = integer(hub.count(session, kind))
+        return push(session.resp, [bulk(word), NULL[session.resp], count])
+    return _for_each(session, names, kind, word, hub.unsubscribe)
+
+
+def _for_each(
+    session: Session, names: list[bytes], kind: Kind, word: bytes, change: _Change
+) -> Reply:
+    """Change a subscription after the other, and tell of each."""
+    if len(names) <= SLICE_NAMES or session.about.get("exec"):
+        return _told(session, names, kind, word, change)
+    return _in_slices(session, names, kind, word, change)
+
+
+def _in_slices(
+    session: Session, names: list[bytes], kind: Kind, word: bytes, change: _Change
+) -> Work:
+    for start in range(0, len(names), SLICE_NAMES):
+        told = _told(session, names[start : start + SLICE_NAMES], kind, word, change)
         if not session.silent:
             session.push(told)  # at once, because messages of these channels may follow
         yield None
     return b""
 
 
-def _subscribed(session: Session, names: list[bytes], kind: Kind) -> bytes:
-    word = bulk(_WORDS[kind][0])
-    replies = []
-    for name in names:
-        count = session.engine.hub.subscribe(session, name, kind)
-        replies.append(push(session.resp, [word, bulk(name), integer(count)]))
-    return b"".join(replies)
-
-
-def _unsubscribe(session: Session, args: list[bytes], kind: Kind) -> bytes:
-    hub = session.engine.hub
-    word = bulk(_WORDS[kind][1])
+def _told(session: Session, names: list[bytes], kind: Kind, word: bytes, change: _Change) -> bytes:
     replies = [
-        push(session.resp, [word, bulk(name), integer(hub.unsubscribe(session, name, kind))])
-        for name in args[1:] or hub.names(session, kind)
+        push(session.resp, [bulk(word), bulk(name), integer(change(session, name, kind))])
+        for name in names
     ]
-    if not replies:
-        count = integer(hub.count(session, kind))
-        replies = [push(session.resp, [word, NULL[session.resp], count])]
     return b"".join(replies)
 
 
@@ -84,19 +93,19 @@ def ssubscribe(session: Session, args: list[bytes]) -> Reply:
 
 
 @TABLE.command("unsubscribe", -1, _FLAGS, since="2.0.0", complexity="O(N)")
-def unsubscribe(session: Session, args: list[bytes]) -> bytes:
+def unsubscribe(session: Session, args: list[bytes]) -> Reply:
     """Stops listening to channels, or to all."""
     return _unsubscribe(session, args, Kind.CHANNEL)
 
 
 @TABLE.command("punsubscribe", -1, _FLAGS, since="2.0.0", complexity="O(N)")
-def punsubscribe(session: Session, args: list[bytes]) -> bytes:
+def punsubscribe(session: Session, args: list[bytes]) -> Reply:
     """Stops listening to the channels that match patterns, or to all such."""
     return _unsubscribe(session, args, Kind.PATTERN)
 
 
 @TABLE.command("sunsubscribe", -1, _FLAGS, keys=_SHARD_KEYS, since="7.0.0", complexity="O(N)")
-def sunsubscribe(session: Session, args: list[bytes]) -> bytes:
+def sunsubscribe(session: Session, args: list[bytes]) -> Reply:
     """Stops listening to channels of shards, or to all such."""
     return _unsubscribe(session, args, Kind.SHARD_CHANNEL)
 
