@@ -1,8 +1,8 @@
 """Long pipelines and transactions: neighbours that are alike are run together, column by column.
 
 ``quick`` does that with a chunk as it came; here the requests are read already, begin and end
-anywhere, and others may stand between. Sixty-four SETs of 20 bytes take 0.5 µs each where one by
-one takes 1.3.
+anywhere, and others may stand between. Among 100,000 keys a GET takes 0.45 µs where one by one it
+takes 0.9, a SET 0.6 instead of 0.85.
 """
 
 from __future__ import annotations
@@ -58,7 +58,9 @@ def run_group(session: Session, handler: RunHandler, group: list[Command]) -> by
     The session must be in its plain state.
     """
     columns = list(zip(*group, strict=True))
-    return handler(session, columns[1:], sum(map(len, chain.from_iterable(columns))))
+    unlimited = type(session.keyspace.data) is dict  # then nobody asks for the size
+    size = 0 if unlimited else sum(map(len, chain.from_iterable(columns)))
+    return handler(session, columns[1:], size)
 
 
 def _kind(command: Command) -> tuple[bytes, int]:
