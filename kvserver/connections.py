@@ -31,10 +31,10 @@ FIRST_RECV_BYTES: Final = 16384
 
 VERY_LARGE_REPLY_BYTES: Final = 1 << 20
 JOINED_BYTES: Final = 1 << 16
-"""Parts of replies are joined until they are as many."""
+"""Small parts of replies are joined until they are so many bytes; larger ones never."""
 SEND_BYTES: Final = 1 << 20
 """What one client is sent in a turn, if others are to be served within milliseconds."""
-MANY: Final = 256
+MANY_PARTS: Final = 256
 """Parts that one client is owed, from which on they are not joined all at once."""
 WAIT_FOR_READER_S: Final = 0.02
 
@@ -111,22 +111,29 @@ class Connections:
         leaving = 0
         for connection, _ in self._served:
             out = connection.session.out
-            if out:
-                if connection.unsent_bytes or connection.fd < 0 or self._held or len(out) > MANY:
-                    self.flush(connection)
-                    continue
-                data = out[0] if len(out) == 1 else b"".join(out)
+            if not out:
+                continue
+            if connection.unsent_bytes or connection.fd < 0 or self._held:
+                self.flush(connection)
+                continue
+            if len(out) == 1:
+                data = out.pop()
+            elif len(out) > MANY_PARTS:
+                self.flush(connection)
+                continue
+            else:
+                data = b"".join(out)
                 out.clear()
-                try:
-                    sent = connection.send(data)
-                except BlockingIOError:
-                    sent = 0
-                except OSError:
-                    self.close(connection)
-                    continue
-                leaving += sent
-                if sent != len(data):
-                    self._keep(connection, [memoryview(data)[sent:]])
+            try:
+                sent = connection.send(data)
+            except BlockingIOError:
+                sent = 0
+            except OSError:
+                self.close(connection)
+                continue
+            leaving += sent
+            if sent != len(data):
+                self._keep(connection, [memoryview(data)[sent:]])
         self._served.clear()
         self.engine.stats.net_out_bytes += leaving
         dirty = self.engine.dirty
@@ -283,9 +290,9 @@ class Connections:
 
 
 def _join_first(parts: list[bytes | memoryview]) -> None:
-    """Join the first parts to one that is worth a send."""
+    """Join the first parts, as long as they are small, to one that is worth a send."""
     size = count = 0
-    while count < len(parts) and size < JOINED_BYTES:
+    while count < len(parts) and size < JOINED_BYTES and len(parts[count]) < JOINED_BYTES:
         size += len(parts[count])
         count += 1
     parts[:count] = [b"".join(parts[:count])]

@@ -231,13 +231,16 @@ class Reactor(Commits):
             name = self._serve_group(alike[start : start + many], chunks[start : start + many])
         return name
 
-    def _serve_group(self, group: list[Connection], chunks: list[bytes]) -> bytes | None:
+    def _are_plain(self, group: list[Connection]) -> bool:
+        """Whether no client is closed or special: what ran in this turn may have changed that."""
         table = self.engine.quick_table
-        # What ran in this turn may have closed a client, or changed what holds for all.
-        if len(group) >= MANY_ALIKE and not any(
-            connection.session.table is not table or connection.fd < 0 or not connection.idle
-            for connection in group
-        ):
+        for connection in group:  # as any(...) it would take twice as long
+            if connection.session.table is not table or connection.fd < 0 or not connection.idle:
+                return False
+        return True
+
+    def _serve_group(self, group: list[Connection], chunks: list[bytes]) -> bytes | None:
+        if len(group) >= MANY_ALIKE and self._are_plain(group):
             sessions = [connection.session for connection in group]
             try:
                 name = serve_alike(sessions, chunks, self.engine.stats.calls)
