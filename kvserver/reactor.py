@@ -348,13 +348,19 @@ class Reactor(Commits):
         """A request is incomplete or broken: see to the limits."""
         reader, stats = connection.reader, self.engine.stats
         if reader.error is not None:
-            connection.session.protocol_error(reader.error)
+            self._tell_error(connection)
         elif reader.held_bytes > self.engine.config.max_query_bytes:
             stats.query_limit_closed += 1
             log.warning("client %d: query buffer limit, closed", connection.session.id)
             self.close(connection)
         elif not connection.partial_since:
             connection.partial_since = time.monotonic()
+
+    def _tell_error(self, connection: Connection) -> None:
+        """Say that bytes were no request, once everything before them is answered."""
+        session, error = connection.session, connection.reader.error
+        if error is not None and session.pending is None and not session.closing:
+            session.protocol_error(error)
 
     def _advance_suspended(self) -> None:
         engine = self.engine
@@ -381,6 +387,7 @@ class Reactor(Commits):
         transport = session.transport
         if isinstance(transport, Connection):
             self._served.append((transport, commands))
+            self._tell_error(transport)
 
     def expire(self) -> None:
         """Delete keys that are due, for a slice of time."""

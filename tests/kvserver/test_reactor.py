@@ -234,6 +234,28 @@ def test_a_long_pipeline_lets_others_have_their_turn(monkeypatch: pytest.MonkeyP
     other.close()
 
 
+@pytest.mark.parametrize("long", [b"KEYS *\r\n", b"APPEND n x\r\n" * 3 * PART_COMMANDS])
+def test_what_stands_before_garbage_is_answered_first(
+    long: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reactors, "SLICE_NS", 0)
+
+    async def main() -> None:
+        async with running() as place:
+            place.engine.keyspace.set(b"n", b"")
+            one = await place.client()
+            await one.says(long + b"STRLEN n\r\n*garbage\r\n")
+            with trio.fail_after(5):
+                heard = b"".join([piece async for piece in one.stream])
+            count = long.count(b"APPEND")
+            assert heard.endswith(
+                b":%d\r\n-ERR Protocol error: invalid multibulk length\r\n" % count
+            )
+            assert heard.count(b"\r\n") == (count or 3) + 2
+
+    trio.run(main)
+
+
 def test_large_replies_leave_whole_and_in_order() -> None:
     value = bytes(range(256)) * 20_000
     head = b"$%d\r\n" % len(value)
