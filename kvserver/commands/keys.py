@@ -23,7 +23,7 @@ MAX_SCAN_COUNT: Final = 2**31
 _CURSOR: Final = re.compile(rb"(?:[+-]?[0-9]{1,40})?")
 
 
-def count_keys(keys: list[bytes], counts: Callable[[bytes], bool]) -> Reply:
+def _count_keys(keys: list[bytes], counts: Callable[[bytes], bool]) -> Reply:
     """Reply for how many keys something holds or is done, in slices when they are many."""
     if len(keys) <= SLICE_KEYS:
         return resp.integer(sum(map(counts, keys)))
@@ -38,40 +38,40 @@ def _count_in_slices(keys: list[bytes], counts: Callable[[bytes], bool]) -> Work
     return resp.integer(total)
 
 
-def count_found(session: Session, keys: list[bytes]) -> Reply:
+def _count_existing(session: Session, keys: list[bytes]) -> Reply:
     """Reply how many of the keys exist; each is a hit or a miss."""
     lookup = session.keyspace.lookup
-    return count_keys(keys, lambda key: lookup(key) is not None)
+    return _count_keys(keys, lambda key: lookup(key) is not None)
 
 
 @TABLE.command("del", -2, "write", keys=(1, -1, 1), complexity="O(N)")
 def del_(session: Session, args: list[bytes]) -> Reply:
     """Deletes one or more keys."""
-    return count_keys(args[1:], session.keyspace.delete)
+    return _count_keys(args[1:], session.keyspace.delete)
 
 
 @TABLE.command("delete", -2, "write", keys=(1, -1, 1), complexity="O(N)")
 def delete(session: Session, args: list[bytes]) -> Reply:
     """Deletes one or more keys; another name of DEL."""
-    return count_keys(args[1:], session.keyspace.delete)
+    return _count_keys(args[1:], session.keyspace.delete)
 
 
 @TABLE.command("unlink", -2, "write fast", keys=(1, -1, 1), since="4.0.0", complexity="O(N)")
 def unlink(session: Session, args: list[bytes]) -> Reply:
     """Deletes one or more keys; here the same as DEL."""
-    return count_keys(args[1:], session.keyspace.delete)
+    return _count_keys(args[1:], session.keyspace.delete)
 
 
 @TABLE.command("exists", -2, "readonly fast", keys=(1, -1, 1), complexity="O(N)")
 def exists(session: Session, args: list[bytes]) -> Reply:
     """Determines how many of the keys exist."""
-    return count_found(session, args[1:])
+    return _count_existing(session, args[1:])
 
 
 @TABLE.command("touch", -2, "readonly fast", keys=(1, -1, 1), since="3.2.1", complexity="O(N)")
 def touch(session: Session, args: list[bytes]) -> Reply:
     """Counts how many of the keys exist, and marks them as used now."""
-    return count_found(session, args[1:])
+    return _count_existing(session, args[1:])
 
 
 @TABLE.command("type", 2, "readonly fast", keys=(1, 1, 1), complexity="O(1)")
