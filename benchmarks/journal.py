@@ -36,6 +36,7 @@ from benchmarks.servers import (
     REDIS,
     Server,
     is_rewriting,
+    publish,
     requests_per_s,
     running,
     start,
@@ -337,12 +338,7 @@ def main() -> None:
     if options.only == "append":
         print(*append_costs(), sep="\n")
         return
-    lines = []
-    for line in report(keys, rounds):
-        print(line, flush=True)
-        lines.append(line)
-    if options.markdown:
-        options.markdown.write_text("\n".join(lines) + "\n")
+    publish(report(keys, rounds), options.markdown)
 
 
 if __name__ == "__main__":

@@ -31,7 +31,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # runs as a file, too
 
-from benchmarks.servers import ROOT, cpu_s, free_port, is_rewriting
+from benchmarks.servers import ROOT, cpu_s, free_port, is_rewriting, publish
 
 RESULTS = Path(__file__).resolve().parent / "results" / "server.md"
 MEMORY_KEYS = 1_000_000
@@ -304,12 +304,8 @@ def main() -> None:
     for name in ("redis-server", "redis-benchmark"):
         if shutil.which(name) is None:
             sys.exit(f"{name} is not installed (Debian: apt-get install redis-server redis-tools)")
-    lines = []
-    for line in measure(options.rounds, 0.1 if options.quick else 1.0, fresh=options.fresh):
-        print(line, flush=True)
-        lines.append(line)
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    share = 0.1 if options.quick else 1.0
+    publish(measure(options.rounds, share, fresh=options.fresh), options.out)
 
 
 if __name__ == "__main__":

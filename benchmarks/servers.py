@@ -17,7 +17,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,6 +34,17 @@ def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as sock:
         port: int = sock.getsockname()[1]
         return port
+
+
+def publish(lines: Iterable[str], path: Path | None) -> None:
+    """Show each line of a report as soon as it is there; write all of them, if somewhere."""
+    shown = []
+    for line in lines:
+        print(line, flush=True)
+        shown.append(line)
+    if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("\n".join(shown) + "\n", encoding="utf-8")
 
 
 def cpu_s(pid: int) -> float:

@@ -29,6 +29,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # runs as a file, too
 
 from benchmarks.server import CLIENT_CORES, both, come_to_rest, machine, versions
+from benchmarks.servers import publish
 from kvclient.protocol import encode
 
 RESULTS = Path(__file__).resolve().parent / "results" / "waits.md"
@@ -212,12 +213,7 @@ def main() -> None:
     if (os.cpu_count() or 1) > 1:
         os.sched_setaffinity(0, {int(CLIENT_CORES)})
     random.seed(1)
-    lines = []
-    for line in measure(options.rounds):
-        print(line, flush=True)
-        lines.append(line)
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    publish(measure(options.rounds), options.out)
 
 
 if __name__ == "__main__":

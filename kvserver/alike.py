@@ -55,12 +55,16 @@ def groups(commands: list[Command]) -> Iterator[tuple[RunHandler | None, list[Co
 def run_group(session: Session, handler: RunHandler, group: list[Command]) -> bytes | None:
     """Run a group as one; return its replies, joined. None: nothing has happened.
 
-    The session must be in its plain state.
+    The session must be in its plain state. A mistake of ours ends the connection.
     """
     columns = list(zip(*group, strict=True))
     unlimited = type(session.keyspace.data) is dict  # then nobody asks for the size
     size = 0 if unlimited else sum(map(len, chain.from_iterable(columns)))
-    return handler(session, columns[1:], size)
+    try:
+        return handler(session, columns[1:], size)
+    except Exception as error:  # noqa: BLE001 - how far it came cannot be told
+        session.close_after_reply()
+        return session.engine.internal_error(session, error)
 
 
 def _kind(command: Command) -> tuple[bytes, int]:

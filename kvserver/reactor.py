@@ -29,7 +29,6 @@ import trio
 from kvserver.acceptor import Acceptor
 from kvserver.alike import PART_COMMANDS, groups, run_group
 from kvserver.busypoll import BusyPolling
-from kvserver.columnwise import RunHandler
 from kvserver.commands.table import NEXT_TURN, Work
 from kvserver.commits import Commits
 from kvserver.connections import RECV_BYTES, Connection
@@ -311,22 +310,13 @@ class Reactor(Commits):
     def _execute_part(self, session: Session, commands: list[list[bytes]]) -> None:
         for handler, some in groups(commands):
             if handler is not None and session.table is self.engine.quick_table:
-                replies = self._run_group(session, handler, some)
+                replies = run_group(session, handler, some)
                 if replies is not None:
                     session.out.append(replies)
                     if len(replies) > LARGE_REPLY_BYTES:
                         self._weigh(session)
                     continue
             self._execute_each(session, some)
-
-    def _run_group(
-        self, session: Session, handler: RunHandler, commands: list[list[bytes]]
-    ) -> bytes | None:
-        try:
-            return run_group(session, handler, commands)
-        except Exception as error:  # noqa: BLE001 - how far it came cannot be told
-            session.close_after_reply()
-            return self.engine.internal_error(session, error)
 
     def _execute_each(self, session: Session, commands: list[list[bytes]]) -> None:
         append = session.out.append

@@ -26,6 +26,7 @@ import hiredis
 
 from kvserver.config import Config
 from kvserver.resp import bulks
+from kvserver.runs import NEXT
 
 __all__ = ["RequestReader", "split_inline"]
 
@@ -48,8 +49,6 @@ _MANY_ARGS: Final = 16
 """With fewer still to come, one by one is as quick."""
 _LONG_BYTES: Final = 4096
 """To look at the end of a chunk first costs little compared to reading so many bytes twice."""
-_NEXT: Final = b"\r\n*"
-_NEXT_BYTES: Final = len(_NEXT)
 _flatten: Final = chain.from_iterable
 
 Command = list[bytes]
@@ -117,9 +116,10 @@ class RequestReader:
 
         A chunk that ends inside a request, as those of a long pipeline do, is cut before it.
         """
-        last = data.rfind(_NEXT) + 2
-        if last < _NEXT_BYTES:
+        end = data.rfind(NEXT)
+        if end < 0:
             return _parsed(data)
+        last = end + 2
         if len(data) < _LONG_BYTES:  # as a rule it ends where a request ends
             commands = _parsed(data)
             if commands is not None:

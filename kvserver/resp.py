@@ -94,8 +94,12 @@ class LongArray:
         self._parts = [b""]
         self._count = 0
 
-    def add(self, count: int, parts: Sequence[bytes]) -> None:
-        """Append so many replies; they are encoded already, in one part or more."""
+    def add(self, items: Sequence[bytes]) -> None:
+        """Append small replies that are encoded already."""
+        self.add_parts(len(items), [b"".join(items)])
+
+    def add_parts(self, count: int, parts: Sequence[bytes]) -> None:
+        """The same for so many replies, in whatever parts."""
         self._count += count
         self._parts += parts
 

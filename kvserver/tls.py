@@ -213,21 +213,19 @@ class TlsServer:
             commands = reader.feed(data)
             if commands:
                 self._reactor.execute(session, commands)
-            suspended = session.pending is not None
-            if reader.error is not None and not suspended:
-                session.protocol_error(reader.error)
-            elif reader.held_bytes > config.max_query_bytes:
+            if reader.error is None and reader.held_bytes > config.max_query_bytes:
                 engine.stats.query_limit_closed += 1
                 return
             engine.dirty[session] = None
             client.resumed = trio.Event()
+            suspended = session.pending is not None
             await self._reactor.settle()
             if suspended:
                 engine.nudge()
                 await client.resumed.wait()
-                if reader.error is not None and not session.closing:
-                    session.protocol_error(reader.error)
-                    await self._reactor.settle()
+            if reader.error is not None and not session.closing:
+                session.protocol_error(reader.error)
+                await self._reactor.settle()
         await trio.sleep_forever()  # the sender closes when everything has been sent
 
     def _patience(self, session: Session, reader: RequestReader) -> float:

@@ -99,8 +99,7 @@ def keys(session: Session, args: list[bytes]) -> Work:
         for start in range(0, len(there), SLICE_KEYS):
             some = there[start : start + SLICE_KEYS]
             chosen = some if everything else filter(matches, some)
-            names = [b"$%d\r\n%b\r\n" % (len(name), name) for name in chosen]
-            reply.add(len(names), [b"".join(names)])
+            reply.add([b"$%d\r\n%b\r\n" % (len(name), name) for name in chosen])
             yield None
     return reply.parts()
 
@@ -144,8 +143,7 @@ def _scan_in_slices(
     while count > 0:
         cursor, found = session.keyspace.scan(cursor, min(count, SLICE_KEYS))
         chosen = dict.fromkeys(_chosen(session, found, matches, kind))
-        names = [b"$%d\r\n%b\r\n" % (len(name), name) for name in chosen]
-        page.add(len(names), [b"".join(names)])
+        page.add([b"$%d\r\n%b\r\n" % (len(name), name) for name in chosen])
         count -= SLICE_KEYS
         if cursor == 0:
             break

@@ -161,7 +161,7 @@ def _mget_in_slices(session: Session, args: list[bytes]) -> Work:
     reply = resp.LongArray()
     for start in range(1, len(args), SLICE_KEYS):
         keys = args[start : start + SLICE_KEYS]
-        reply.add(len(keys), _replies(session, keys))
+        reply.add_parts(len(keys), _replies(session, keys))
         yield None
     return reply.parts()
 

@@ -14,10 +14,12 @@ import trio.testing
 
 from kvserver import reactor as reactors
 from kvserver.alike import PART_COMMANDS
+from kvserver.columnwise import RUNS, Columns
 from kvserver.config import Config
 from kvserver.engine import Engine
 from kvserver.errors import JournalFullError
 from kvserver.reactor import Reactor
+from kvserver.session import Session
 
 
 class TestJournal:
@@ -297,6 +299,29 @@ def test_an_exception_in_a_handler_is_an_error_of_that_command_only(
 
     trio.run(main)
     assert "ZeroDivisionError" in caplog.text
+
+
+@pytest.mark.parametrize("around", [b"%b", b"MULTI\r\n%bEXEC\r\n"])
+def test_a_mistake_in_a_group_ends_that_connection_only(
+    around: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(_session: Session, _columns: Columns, _chunk_bytes: int) -> bytes:
+        raise ZeroDivisionError
+
+    monkeypatch.setitem(RUNS, (b"GETSET", 3), broken)
+
+    async def main() -> None:
+        async with running() as place:
+            one, other = await place.client(), await place.client()
+            await one.says(around % (b"GETSET k 1\r\n" * 4) + b"PING\r\n")
+            with trio.fail_after(5):
+                heard = b"".join([piece async for piece in one.stream])
+            assert heard.endswith(b"-ERR internal error\r\n")
+            await other.says(b"GET k\r\n")
+            await other.gets(b"$-1\r\n")
+            assert place.engine.stats.internal_errors == 1
+
+    trio.run(main)
 
 
 def test_when_files_run_out_accepting_pauses_and_goes_on() -> None:
