@@ -21,7 +21,7 @@ NOT_AN_INTEGER: Final = "ERR value is not an integer or out of range"
 SYNTAX: Final = "ERR syntax error"
 MAX_DEADLINE_MS: Final = 2**63 - 1
 SLICE_KEYS: Final = 256
-"""Keys that a long MGET or MSET handles before it looks at the time."""
+"""Keys that a long MGET handles before it looks at the time."""
 
 _LARGE_BYTES: Final = 1 << 18
 """A larger reply is not copied, and others may have their turn while it is sent."""
