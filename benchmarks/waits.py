@@ -87,6 +87,14 @@ def rows() -> Iterator[Row]:
     yield Row("pipeline of 50,000 APPENDs", piped(b"APPEND", b"x"))
     yield Row("GET of 16 MiB", encode(b"GET", b"big"), big)
     yield Row("BITCOUNT of 16 MiB", encode(b"BITCOUNT", b"big"), big)
+    bitmap = encode(b"SETBIT", b"map", b"%d" % (8 * (64 << 20) - 1), b"1")
+    bits = [b"%d" % random.randrange(64 << 23) for _ in range(1000)]
+    at_bits = b"".join(encode(b"SETBIT", b"map", bit, b"1") for bit in bits)
+    yield Row("1,000 SETBITs in 64 MiB", at_bits, bitmap)
+    yield Row("1,000 APPENDs to 64 MiB", encode(b"APPEND", b"map", value[:100]) * 1000, bitmap)
+    yield Row(
+        "BITOP of two of 16 MiB", encode(b"BITOP", b"OR", b"or", b"big", b"big"), big, goal=False
+    )
     yield Row("SET of 1 MiB", encode(b"SET", b"large", value))
     yield Row("SET of 16 MiB", big, goal=False)
     yield Row("MSET of 10,000", encode(b"MSET", *pairs(10_000)), goal=False)
@@ -176,7 +184,7 @@ def measure(rounds: int) -> Iterator[str]:
     yield "- `waits`: the longest of the other client, who sends a GET every half a millisecond;"
     yield "  `takes`: what the one who asked for much waited for its own answers, of which its"
     yield "  own work in Python is a part"
-    yield "- what is atomic (MSET, EXEC) or one value (SET) is one step, and has no goal\n"
+    yield "- what is atomic (MSET, EXEC) or a whole value (SET, BITOP) is one step: no goal\n"
     yield "| one client sends | others wait, ms | Redis | wanted | takes, ms | Redis |"
     yield "|---|---:|---:|---:|---:|---:|"
     with tempfile.TemporaryDirectory() as scratch, both(Path(scratch)) as peers:

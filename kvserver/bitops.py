@@ -1,6 +1,6 @@
 """Bits of a byte string, counted from the most significant bit of the first byte, as Redis does.
 
-Pure functions on ``bytes``. Everything that walks over a whole value does so in C (big integers,
+Pure functions on strings. Everything that walks over a whole value does so in C (big integers,
 ``lstrip``), so that a bitmap of megabytes costs milliseconds.
 """
 
@@ -10,19 +10,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from kvserver.longstring import String
+
 Overflow = Literal["WRAP", "SAT", "FAIL"]
 
 CHUNK_BYTES: Final = 1 << 16
 """Counting and searching in pieces of this size keeps them inside the processor's cache."""
 
 
-def get_bit(value: bytes, offset: int) -> int:
+def get_bit(value: String, offset: int) -> int:
     """Return bit ``offset``; what lies behind the end is 0."""
     at = offset >> 3
     return value[at] >> (7 - (offset & 7)) & 1 if at < len(value) else 0
 
 
-def byte_with_bit(value: bytes, offset: int, bit: int) -> int:
+def byte_with_bit(value: String, offset: int, bit: int) -> int:
     """Return the byte that holds bit ``offset``, after that bit has become ``bit``."""
     at = offset >> 3
     byte = value[at] if at < len(value) else 0
@@ -40,7 +42,7 @@ def clip_range(start: int, end: int, length: int) -> tuple[int, int] | None:
     return None if start > end else (start, end)
 
 
-def count_bits(value: bytes, first_bit: int, last_bit: int) -> int:
+def count_bits(value: String, first_bit: int, last_bit: int) -> int:
     """Count the bits set from ``first_bit`` to ``last_bit``, both included and inside the value."""
     first, last = first_bit >> 3, last_bit >> 3
     total = 0
@@ -52,7 +54,7 @@ def count_bits(value: bytes, first_bit: int, last_bit: int) -> int:
     return total - before.bit_count() - after.bit_count()
 
 
-def find_bit(value: bytes, bit: int, first_bit: int, last_bit: int) -> int:
+def find_bit(value: String, bit: int, first_bit: int, last_bit: int) -> int:
     """Return the place of the first bit equal to ``bit`` in the range, or -1."""
     first, last = first_bit >> 3, last_bit >> 3
     blank = b"\xff" if bit == 0 else b"\x00"
@@ -75,9 +77,8 @@ def find_bit(value: bytes, bit: int, first_bit: int, last_bit: int) -> int:
     return place if place <= last_bit else -1
 
 
-def combine(operation: bytes, values: Sequence[bytes]) -> bytes:
-    """Return AND, OR, XOR of the values, the shorter ones padded with zeros, or NOT of the one."""
-    length = max(map(len, values))
+def combine(operation: bytes, values: Sequence[bytes], length: int) -> bytes:
+    """Return AND, OR, XOR of the values, padded with zeros to that length, or NOT of the one."""
     numbers = [int.from_bytes(value.ljust(length, b"\0"), "little") for value in values]
     result = numbers[0]
     if operation == b"NOT":
@@ -111,7 +112,7 @@ class Field:
         """The largest value it can hold."""
         return (1 << (self.bits - 1)) - 1 if self.signed else (1 << self.bits) - 1
 
-    def read(self, value: bytes | bytearray, offset: int) -> int:
+    def read(self, value: String | bytearray, offset: int) -> int:
         """Return the integer at a bit offset; bits behind the end are 0."""
         first, last = offset >> 3, (offset + self.bits - 1) >> 3
         window = value[first : last + 1].ljust(last - first + 1, b"\0")

@@ -100,15 +100,15 @@ class SummaryIndex:
     def check(self) -> None:
         """Assert that the index says what the summaries say; call it caught up. O(everything)."""
         state, data = self.state, self.keyspace.data
-        live = {key for key, value in data.items() if type(value) is SummaryValue}
+        live = {key: value for key, value in data.items() if type(value) is SummaryValue}
         slots = dict(state.slots.items())
-        assert slots.keys() >= live or self.damaged
+        assert slots.keys() >= live.keys() or self.damaged
         assert len(state.keys) == len(slots) + state.dead
         for key, slot in slots.items():
             assert state.keys[slot] == key
             if key not in live:
                 continue
-            count, first, last, levels, events, tags = read_summary(data[key])
+            count, first, last, levels, events, tags = read_summary(live[key])
             assert state.columns["count"][slot] == min(count, MAX_CELL)
             assert state.columns["first"][slot] == first
             assert state.columns["last"][slot] == last

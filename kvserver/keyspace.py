@@ -24,8 +24,9 @@ from kvserver.catalogue import PatternError
 from kvserver.errors import CommandError
 from kvserver.feeds import ChangeFeed
 from kvserver.ingest import check_deltas, parse_header, unpack_deltas
-from kvserver.store import Effect, Store, written_over
-from kvserver.values import SummaryValue, appended, is_folded
+from kvserver.longstring import LongString, String, whole
+from kvserver.store import Effect, Store
+from kvserver.values import SummaryValue, Value, appended, is_folded
 from parser.summary import Summary, SummaryError, fold, pack
 
 __all__ = ["ChangeFeed", "Effect", "Keyspace", "Listener", "wall_clock_ms"]
@@ -34,6 +35,7 @@ Listener = Callable[[bytes, str], None]
 
 WRONG_TYPE: Final = "WRONGTYPE Operation against a key holding the wrong kind of value"
 _EXPIRY_TRIES: Final = 100
+_STRINGS: Final[frozenset[type]] = frozenset([bytes, LongString])
 
 
 def wall_clock_ms() -> int:
@@ -106,7 +108,7 @@ class Keyspace(Store):
         self.expired += 1
         self._remove(key, "expired")
 
-    def lookup(self, key: bytes) -> bytes | None:
+    def lookup(self, key: bytes) -> Value | None:
         """Return the value, counting a hit or a miss; None when there is none."""
         value = self.data.get(key)
         if value is None or (key in self.deadlines and not self.alive(key)):
@@ -115,17 +117,17 @@ class Keyspace(Store):
         self.hits += 1
         return value
 
-    def peek(self, key: bytes) -> bytes | None:
+    def peek(self, key: bytes) -> Value | None:
         """Return the value without counting."""
         value = self.data.get(key)
         if value is None or (key in self.deadlines and not self.alive(key)):
             return None
         return value
 
-    def string(self, key: bytes) -> bytes | None:
+    def string(self, key: bytes) -> String | None:
         """Return the value of a string, counting; raises CommandError (WRONGTYPE) for a summary."""
         value = self.lookup(key)
-        if value is not None and type(value) is not bytes:
+        if type(value) is SummaryValue:
             raise CommandError(WRONG_TYPE)
         return value
 
@@ -222,10 +224,10 @@ class Keyspace(Store):
         self.deadlines.put_many(keys, deadlines_ms)
         self.effects += zip(repeat("set"), keys, values, deadlines_ms)
 
-    def put(self, key: bytes, value: bytes, deadline_ms: int | None, event: str) -> None:
+    def put(self, key: bytes, value: Value, deadline_ms: int | None, event: str) -> None:
         """Make the value of a key this one, of whatever type (COPY, RENAME)."""
-        if type(value) is bytes:
-            self.set(key, value, deadline_ms, event)
+        if type(value) is not SummaryValue:
+            self.set(key, whole(value), deadline_ms, event)
             return
         if key in self.data:
             self._remove(key, None)
@@ -241,34 +243,29 @@ class Keyspace(Store):
 
     def append(self, key: bytes, suffix: bytes) -> int:
         """Append to a string, keeping its deadline; return the new length."""
-        value = self.string_or_none(key)
-        if value is None:
-            self.buckets.arrivals.append(key)
-        self.data[key] = joined = suffix if value is None else value + suffix
+        self.string_or_none(key)
+        length = self._write_part(key, None, suffix)
         self.effects.append(("app", key, suffix))
         if self.listening:
             self.touched(key, "append")
-        return len(joined)
+        return length
 
     def overwrite(self, key: bytes, offset: int, part: bytes, event: str) -> int:
         """Write over a part of a string, filled with NUL up to there, keeping its deadline.
 
         Returns the new length. The effect holds the part alone, however long the string is.
         """
-        value = self.string_or_none(key)
-        if value is None:
-            self.buckets.arrivals.append(key)
-            value = b""
-        self.data[key] = joined = written_over(value, offset, part)
+        self.string_or_none(key)
+        length = self._write_part(key, offset, part)
         self.effects.append(("ovr", key, offset, part))
         if self.listening:
             self.touched(key, event)
-        return len(joined)
+        return length
 
-    def string_or_none(self, key: bytes) -> bytes | None:
+    def string_or_none(self, key: bytes) -> String | None:
         """Like ``string``, without counting."""
         value = self.peek(key)
-        if value is not None and type(value) is not bytes:
+        if type(value) is SummaryValue:
             raise CommandError(WRONG_TYPE)
         return value
 
@@ -282,7 +279,7 @@ class Keyspace(Store):
     def delete_many(self, keys: Sequence[bytes]) -> None:
         """Delete keys that are all there, each named once, while nobody listens."""
         values = list(map(self.data.pop, keys))
-        if self._feeds and any(type(value) is not bytes for value in values):
+        if self._feeds and any(type(value) is SummaryValue for value in values):
             self._changed(keys)
         self.deadlines.drop_many(keys)
         self.effects += zip(repeat("del"), keys)
@@ -295,7 +292,7 @@ class Keyspace(Store):
         if key in self.deadlines:
             self.deadlines.drop(key)
         self.effects.append(("del", key))
-        if self._feeds and type(value) is not bytes:
+        if self._feeds and type(value) is SummaryValue:
             self._changed((key,))
         if self.buckets.crowded(len(self.data)):
             self.buckets.thin_out(self.data, len(self.data))
@@ -335,10 +332,10 @@ class Keyspace(Store):
         if value is None:
             self.data[key] = SummaryValue(delta)
             self.buckets.arrivals.append(key)
-        elif type(value) is bytes:
-            raise CommandError(WRONG_TYPE)
-        else:
+        elif type(value) is SummaryValue:
             self.data[key] = appended(value, delta)
+        else:
+            raise CommandError(WRONG_TYPE)
         self.merged += 1
         self.effects.append(("mrg", key, delta))
         self._changed((key,))
@@ -396,9 +393,9 @@ class Keyspace(Store):
     def _make_room(self, keys: Iterable[bytes]) -> None:
         """Refuse when a key holds a string; let due keys go."""
         data, deadlines = self.data, self.deadlines
-        if bytes in set(map(type, map(data.get, keys))):
+        if not _STRINGS.isdisjoint(map(type, map(data.get, keys))):
             for key in keys:
-                if type(self.peek(key)) is bytes:
+                if type(self.peek(key)) in _STRINGS:
                     raise CommandError(WRONG_TYPE)
         if deadlines:
             for key in keys:

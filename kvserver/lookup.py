@@ -13,10 +13,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import repeat
 from operator import itemgetter
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from kvserver.resp import BULK_HEADS, bulk
-from kvserver.values import SummaryValue
+from kvserver.values import UNLIKE_BYTES
 
 if TYPE_CHECKING:
     from kvserver.keyspace import Keyspace
@@ -46,11 +46,11 @@ def any_overdue(keyspace: Keyspace, keys: Sequence[bytes]) -> bool:
 def plain_values(session: Session, keys: tuple[bytes, ...]) -> Found | None:
     """Return the values of two keys or more; None when one of them needs a closer look.
 
-    That is one past its deadline, or one that holds a summary. Counts neither hits nor misses, but
-    notes the use where there is a limit on memory.
+    That is one past its deadline, or one that holds a summary or a string in blocks. Counts
+    neither hits nor misses, but notes the use where there is a limit on memory.
     """
     keyspace = session.keyspace
-    data = keyspace.data
+    data: dict[bytes, Any] = keyspace.data
     if any_overdue(keyspace, keys):
         return None
     values: Found
@@ -59,7 +59,7 @@ def plain_values(session: Session, keys: tuple[bytes, ...]) -> Found | None:
         values = itemgetter(*keys)(data)
     except KeyError:
         values = list(map(data.get, keys))
-    if keyspace.merged and SummaryValue in set(map(type, values)):
+    if (keyspace.merged or keyspace.any_long) and not UNLIKE_BYTES.isdisjoint(map(type, values)):
         return None
     if type(data) is not dict:
         session.engine.memory.note_use(keys)

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from kvserver.commands.table import Command
     from kvserver.engine import Engine
     from kvserver.session import Session
+    from kvserver.values import Value
 
 __all__ = [
     "DEADLINE_BYTES",
@@ -63,12 +64,12 @@ def _rounded(size: int) -> int:
 _ROUNDED: Final = [_rounded(size) for size in range(4096)]
 
 
-def entry_bytes(key: bytes, value: bytes) -> int:
+def entry_bytes(key: bytes, value: Value) -> int:
     """Return what a key and its value take."""
     return _rounded(len(key)) + _rounded(len(value))
 
 
-def _total_bytes(items: Iterable[bytes]) -> int:
+def _total_bytes(items: Iterable[Value]) -> int:
     """Return what keys, or values, take together."""
     sizes = list(map(len, items))
     try:
@@ -86,7 +87,7 @@ def resident_bytes() -> int:
     return pages * os.sysconf("SC_PAGE_SIZE")
 
 
-class MeasuredData(dict[bytes, bytes]):
+class MeasuredData(dict[bytes, "Value"]):
     """A dict that knows the size of what is in it, and when each key was last used."""
 
     __slots__ = ("stored_bytes", "used_at")
@@ -97,7 +98,7 @@ class MeasuredData(dict[bytes, bytes]):
         self.used_at: dict[bytes, int] | None = None
         """Key -> second of last use; None when the policy does not ask."""
 
-    def __setitem__(self, key: bytes, value: bytes) -> None:
+    def __setitem__(self, key: bytes, value: Value) -> None:
         old = self.get(key)
         if old is not None:
             self.stored_bytes -= entry_bytes(key, old)
@@ -108,7 +109,7 @@ class MeasuredData(dict[bytes, bytes]):
 
     def update(self, other: Any = (), /, **_: Any) -> None:
         """Take over all entries of a mapping or of pairs: in columns, a third of one by one."""
-        fresh: dict[bytes, bytes] = dict(other)
+        fresh: dict[bytes, Value] = dict(other)
         olds = [old for old in map(self.get, fresh) if old is not None]
         self.stored_bytes += _total_bytes(fresh.values()) - _total_bytes(olds)
         if len(olds) != len(fresh):

@@ -348,7 +348,8 @@ class _Search:
         """Whether what is not indexed holds for a key."""
         keyspace = self.index.keyspace
         try:
-            tags = keyspace.read_summary(key, keyspace.data[key]).tags
+            value = keyspace.data[key]
+            tags = keyspace.read_summary(key, value).tags if type(value) is SummaryValue else {}
         except (CommandError, ValueError):
             return False
         return all(not values.isdisjoint(tags.get(name, ())) for name, values in self.checks)

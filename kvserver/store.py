@@ -31,10 +31,11 @@ from kvserver.feeds import ChangeFeed
 from kvserver.ingest import parse_header, unpack_deltas
 from kvserver.keybuckets import ENTRIES_AT_ONCE, KeyBuckets
 from kvserver.ledger import Ledger
-from kvserver.values import FOLD_STEP_BYTES, SummaryValue, appended, folded, is_folded
+from kvserver.longstring import LongString, whole, written_over
+from kvserver.values import FOLD_STEP_BYTES, SummaryValue, Value, appended, folded, is_folded
 from parser.summary import SummaryError
 
-__all__ = ["Effect", "Store", "written_over"]
+__all__ = ["Effect", "Store"]
 
 Effect = Sequence[Any]
 
@@ -52,6 +53,7 @@ class Store:
         "_appliers",
         "_feeds",
         "_garbage",
+        "any_long",
         "buckets",
         "catalogue",
         "data",
@@ -62,7 +64,7 @@ class Store:
     )
 
     def __init__(self, *, max_patterns: int = 10_000) -> None:
-        self.data: dict[bytes, bytes] = {}
+        self.data: dict[bytes, Value] = {}
         """Read it freely; a key that is here may be past its deadline."""
         self.deadlines = Deadlines()
         self.buckets = KeyBuckets()
@@ -70,6 +72,8 @@ class Store:
         self.catalogue = Catalogue(max_patterns=max_patterns)
         self.ingests = 0
         self.merged = 0
+        self.any_long = False
+        """Whether a value may be a `LongString`: only then anybody has to look for one."""
         self._feeds: list[ChangeFeed] = []
         self._garbage: list[dict[Any, Any] | list[bytes]] = []
         self._appliers: dict[str | bytes, Callable[..., Any]] = {}
@@ -174,18 +178,23 @@ class Store:
 
     def _apply_app(self, key: bytes, suffix: bytes) -> None:
         _only_bytes([key, suffix])
-        value = self.data.get(key)
-        if value is None:
-            self._apply_set(key, suffix)
-        else:
-            self.data[key] = value + suffix
+        self._write_part(key, None, suffix)
 
     def _apply_ovr(self, key: bytes, offset: int, part: bytes) -> None:
         _only_bytes([key, part])
+        self._write_part(key, offset, part)
+
+    def _write_part(self, key: bytes, offset: int | None, part: bytes) -> int:
+        """Write over a part of a string, or (None) append to it; return its new length."""
         value = self.data.get(key)
         if value is None:
             self.buckets.arrivals.append(key)
-        self.data[key] = written_over(value or b"", offset, part)
+            value = b""
+        written = written_over(value, len(value) if offset is None else offset, part)
+        if type(written) is LongString:
+            self.any_long = True
+        self.data[key] = written
+        return len(written)
 
     def _apply_ing(self, raw_header: bytes, packed: bytes) -> None:
         header = parse_header(raw_header)
@@ -212,7 +221,7 @@ class Store:
 
     def _add_deltas(self, keys: Sequence[bytes], deltas: Sequence[bytes]) -> None:
         """Add a delta to the summary of each key, column by column: half the time of one by one."""
-        data = self.data
+        data: dict[bytes, Any] = self.data
         self.merged += len(keys)
         if len(set(keys)) != len(keys):  # a second delta of a key must see the first one
             for key, delta in zip(keys, deltas, strict=True):
@@ -263,7 +272,9 @@ class Store:
             return 0
         picked = [self.buckets.sample() for _ in range(_SAMPLES)]
         present = [(key, self.data[key]) for key in picked if key in self.data]
-        found = sum(len(key) + len(value) for key, value in present if type(value) is bytes)
+        found = sum(
+            len(key) + len(value) for key, value in present if type(value) is not SummaryValue
+        )
         return found * len(self.data) // max(1, len(present))
 
     def dump(self) -> Iterator[list[Any]]:
@@ -273,11 +284,11 @@ class Store:
         """
         for key, value in self.data.items():
             deadline_ms = self.deadlines.get(key)
-            if type(value) is bytes:
+            if type(value) is not SummaryValue:
                 if deadline_ms is None:
-                    yield ["set", key, value]
+                    yield ["set", key, whole(value)]
                 else:
-                    yield ["set", key, value, deadline_ms]
+                    yield ["set", key, whole(value), deadline_ms]
                 continue
             yield ["mrg", key, _shortest(value)]
             if deadline_ms is not None:
@@ -292,14 +303,9 @@ class Store:
         assert set(self.buckets) >= self.data.keys()
         assert len(self.buckets) <= 3 * len(self.data) + 2 * ENTRIES_AT_ONCE
         assert {type(key) for key in self.data} <= {bytes}
-        assert {type(value) for value in self.data.values()} <= {bytes, SummaryValue}
+        assert {type(value) for value in self.data.values()} <= {bytes, SummaryValue, LongString}
         self.ledger.check()
         self.catalogue.check_invariants()
-
-
-def written_over(value: bytes, offset: int, part: bytes) -> bytes:
-    """Return a string with a part of it replaced, filled with NUL up to there."""
-    return value[:offset].ljust(offset, b"\0") + part + value[offset + len(part) :]
 
 
 def _only_bytes(values: Sequence[object]) -> None:

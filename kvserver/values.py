@@ -1,4 +1,4 @@
-"""The value of a key: a string is ``bytes``, a summary is ``SummaryValue``.
+"""The value of a key: a string is ``bytes`` or ``LongString``, a summary is ``SummaryValue``.
 
 A summary is kept as the log of its own packed deltas, because appending costs a tenth of merging.
 Reading folds it (``folded``), and the keyspace keeps the folded form. A summary that is merged
@@ -8,14 +8,15 @@ folded form.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import msgpack
 
+from kvserver.longstring import LongString, String
 from kvserver.untracked import untracked_bytes
 from parser.summary import fold, pack
 
-__all__ = ["SummaryValue", "appended", "folded", "is_folded", "kind_of"]
+__all__ = ["UNLIKE_BYTES", "SummaryValue", "Value", "appended", "folded", "is_folded", "kind_of"]
 
 FOLD_STEP_BYTES: Final = 2048
 """How much a summary may grow beyond twice its folded form before it folds by itself."""
@@ -38,9 +39,15 @@ else:
     )
 
 
-def kind_of(value: bytes) -> bytes:
+Value: TypeAlias = String | SummaryValue
+
+UNLIKE_BYTES: Final[frozenset[type]] = frozenset([SummaryValue, LongString])
+"""The types of values that cannot be sent as they are."""
+
+
+def kind_of(value: Value) -> bytes:
     """Return the name of the type as TYPE says it."""
-    return b"string" if type(value) is bytes else b"summary"
+    return b"summary" if type(value) is SummaryValue else b"string"
 
 
 def _first_part_bytes(value: bytes) -> int:

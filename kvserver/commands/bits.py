@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from operator import is_
 from typing import Final
 
 from kvserver import bitops
@@ -10,6 +11,7 @@ from kvserver.bitops import Field, Overflow
 from kvserver.commands.arguments import SYNTAX_ERROR, integer_argument
 from kvserver.commands.table import CommandTable, Reply, Work
 from kvserver.errors import CommandError
+from kvserver.longstring import String, whole
 from kvserver.numbers import parse_int
 from kvserver.resp import NULL, ONE, ZERO, array, integer
 from kvserver.session import Session
@@ -24,6 +26,9 @@ _BAD_FIELD: Final = (
 )
 _OVERFLOWS: Final[dict[bytes, Overflow]] = {b"WRAP": "WRAP", b"SAT": "SAT", b"FAIL": "FAIL"}
 _SLICE_BYTES: Final = 1 << 20
+_COMBINED_BYTES: Final = 1 << 14
+"""What is combined in one step; more would not stay in the processor's nearest cache."""
+_COMBINE_TRIES: Final = 3
 _MINUS_ONE: Final = b":-1\r\n"
 
 
@@ -83,13 +88,13 @@ def bitcount(session: Session, args: list[bytes]) -> Reply:
     return _count(value, found[0] * unit, found[1] * unit + unit - 1)
 
 
-def _count(value: bytes, first_bit: int, last_bit: int) -> Reply:
+def _count(value: String, first_bit: int, last_bit: int) -> Reply:
     if last_bit - first_bit > 8 * _SLICE_BYTES:
         return _count_in_slices(value, first_bit, last_bit)
     return integer(bitops.count_bits(value, first_bit, last_bit)) if value else ZERO
 
 
-def _count_in_slices(value: bytes, first_bit: int, last_bit: int) -> Work:
+def _count_in_slices(value: String, first_bit: int, last_bit: int) -> Work:
     total = 0
     for start in range(first_bit, last_bit + 1, 8 * _SLICE_BYTES):
         total += bitops.count_bits(value, start, min(start + 8 * _SLICE_BYTES - 1, last_bit))
@@ -98,7 +103,7 @@ def _count_in_slices(value: bytes, first_bit: int, last_bit: int) -> Work:
 
 
 @TABLE.command("bitpos", -3, "readonly", keys=(1, 1, 1), since="2.8.7")
-def bitpos(session: Session, args: list[bytes]) -> bytes:
+def bitpos(session: Session, args: list[bytes]) -> Reply:
     """Finds the first bit that is set, or clear."""
     bit = integer_argument(args[2])
     if bit not in {0, 1}:
@@ -114,10 +119,23 @@ def bitpos(session: Session, args: list[bytes]) -> bytes:
     found = bitops.clip_range(start, end, len(value) * 8 // unit)
     if found is None:
         return _MINUS_ONE
-    place = bitops.find_bit(value, bit, found[0] * unit, found[1] * unit + unit - 1)
-    if place < 0 and bit == 0 and len(args) < 5:
-        return integer(len(value) * 8)  # without an end, zeros follow the value
-    return integer(place)
+    first, last = found[0] * unit, found[1] * unit + unit - 1
+    # Without an end, zeros follow the value.
+    otherwise = len(value) * 8 if bit == 0 and len(args) < 5 else -1
+    if last - first > 8 * _SLICE_BYTES:
+        return _find_in_slices(value, bit, (first, last), otherwise)
+    place = bitops.find_bit(value, bit, first, last)
+    return integer(otherwise if place < 0 else place)
+
+
+def _find_in_slices(value: String, bit: int, bits: tuple[int, int], otherwise: int) -> Work:
+    first, last = bits
+    for start in range(first, last + 1, 8 * _SLICE_BYTES):
+        place = bitops.find_bit(value, bit, start, min(start + 8 * _SLICE_BYTES - 1, last))
+        if place >= 0:
+            return integer(place)
+        yield None
+    return integer(otherwise)
 
 
 def _unit(raw: bytes) -> int:
@@ -130,20 +148,47 @@ def _unit(raw: bytes) -> int:
 
 
 @TABLE.command("bitop", -4, "write denyoom", keys=(2, -1, 1), since="2.6.0")
-def bitop(session: Session, args: list[bytes]) -> bytes:
+def bitop(session: Session, args: list[bytes]) -> Reply:
     """Combines strings bit by bit into a destination; returns its length."""
     operation = args[1].upper()
     if operation not in {b"AND", b"OR", b"XOR", b"NOT"}:
         raise CommandError(SYNTAX_ERROR)
     if operation == b"NOT" and len(args) != 4:
         raise CommandError("ERR BITOP NOT must be called with a single source key.")
-    keyspace = session.keyspace
-    values = [keyspace.string(key) or b"" for key in args[3:]]
-    result = bitops.combine(operation, values)
+    values = [session.keyspace.string(key) for key in args[3:]]
+    if sum(len(value) for value in values if value is not None) > _SLICE_BYTES:
+        return _combine_in_slices(session, operation, args[2], args[3:])
+    pieces = [b"" if value is None else whole(value) for value in values]
+    result = bitops.combine(operation, pieces, max(map(len, pieces)))
+    return _store_combined(session, args[2], result)
+
+
+def _combine_in_slices(
+    session: Session, operation: bytes, target: bytes, keys: list[bytes]
+) -> Work:
+    """Combine long strings; again, and in the end without a pause, if one is changed meanwhile."""
+    find = session.keyspace.string_or_none
+    for tries_left in reversed(range(_COMBINE_TRIES)):
+        found = list(map(find, keys))
+        strings = [value or b"" for value in found]
+        length = max(map(len, strings))
+        result = []
+        for start in range(0, length, _COMBINED_BYTES):
+            end = min(length, start + _COMBINED_BYTES)
+            pieces = [string[start:end] for string in strings]
+            result.append(bitops.combine(operation, pieces, end - start))
+            if tries_left:
+                yield None
+        if all(map(is_, map(find, keys), found)):
+            break
+    return _store_combined(session, target, b"".join(result))
+
+
+def _store_combined(session: Session, target: bytes, result: bytes) -> bytes:
     if result:
-        keyspace.set(args[2], result)
+        session.keyspace.set(target, result)
     else:
-        keyspace.delete(args[2])
+        session.keyspace.delete(target)
     return integer(len(result))
 
 
@@ -167,14 +212,16 @@ def bitfield(session: Session, args: list[bytes]) -> bytes:
         return _read_fields(session, args[1], steps)
     keyspace = session.keyspace
     old_value = keyspace.string_or_none(args[1])
-    value = bytearray(old_value or b"")
-    needed = max(step.offset + step.field.bits - 1 for step in writes) // 8 + 1
-    changed = old_value is None or len(value) < needed
-    value.extend(bytes(max(0, needed - len(value))))
-    low, high = (len(old_value or b""), needed) if changed else (needed, 0)
+    first = min(step.offset for step in steps) // 8
+    window = bytearray((old_value or b"")[first : max(map(_end, steps))])
+    needed = max(map(_end, writes))
+    changed = len(old_value or b"") < needed
+    window.extend(bytes(max(0, needed - first - len(window))))
+    low, high = (0, needed - first) if changed else (len(window), 0)
     replies = []
     for step in steps:
-        old = step.field.read(value, step.offset)
+        offset = step.offset - 8 * first
+        old = step.field.read(window, offset)
         if step.name == b"GET":
             replies.append(integer(old))
             continue
@@ -187,13 +234,18 @@ def bitfield(session: Session, args: list[bytes]) -> bytes:
             continue
         replies.append(integer(new if step.name == b"INCRBY" else old))
         if new != old:
-            at, piece = step.field.written(value, step.offset, new)
-            value[at : at + len(piece)] = piece
+            at, piece = step.field.written(window, offset, new)
+            window[at : at + len(piece)] = piece
             low, high = min(low, at), max(high, at + len(piece))
             changed = True
     if changed:
-        keyspace.overwrite(args[1], low, bytes(value[low:high]), "setbit")
+        keyspace.overwrite(args[1], first + low, bytes(window[low:high]), "setbit")
     return array(replies)
+
+
+def _end(step: _Step) -> int:
+    """Return the byte behind the last one that a field has a bit in."""
+    return (step.offset + step.field.bits - 1) // 8 + 1
 
 
 @TABLE.command("bitfield_ro", -2, "readonly fast", keys=(1, 1, 1), since="6.0.0")

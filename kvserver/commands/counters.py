@@ -6,6 +6,7 @@ from kvserver.commands.arguments import NOT_A_FLOAT, integer_argument
 from kvserver.commands.strings import increment
 from kvserver.commands.table import CommandTable
 from kvserver.errors import CommandError
+from kvserver.longstring import whole
 from kvserver.numbers import (
     INT64_MIN,
     format_long_double,
@@ -38,7 +39,7 @@ def incrbyfloat(session: Session, args: list[bytes]) -> bytes:
     """Adds a decimal number to the number in a string."""
     keyspace = session.keyspace
     raw = keyspace.string_or_none(args[1])
-    value = parse_long_double(b"0" if raw is None else raw)
+    value = parse_long_double(b"0" if raw is None else whole(raw))
     step = parse_long_double(args[2])
     if value is None or step is None:
         raise CommandError(NOT_A_FLOAT)

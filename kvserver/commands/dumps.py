@@ -10,8 +10,10 @@ from kvserver.commands.strings import MAX_DEADLINE_MS
 from kvserver.commands.table import CommandTable, Reply, Work
 from kvserver.dumped import around, unpacked
 from kvserver.errors import CommandError
+from kvserver.longstring import whole
 from kvserver.resp import OK
 from kvserver.session import Session
+from kvserver.values import SummaryValue
 
 TABLE: Final = CommandTable("generic")
 
@@ -35,9 +37,9 @@ def dump(session: Session, args: list[bytes]) -> Reply:
     value = session.keyspace.lookup(args[1])
     if value is None:
         return session.null
-    if type(value) is not bytes:
+    if type(value) is SummaryValue:
         raise CommandError(_NOT_A_STRING)
-    return _begun(_dumped(value))
+    return _begun(_dumped(whole(value)))
 
 
 def _dumped(value: bytes) -> Work:

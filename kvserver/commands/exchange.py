@@ -6,10 +6,10 @@ GETDEL GETEX GETSET SETNX SETEX PSETEX MSETNX.
 from __future__ import annotations
 
 from kvserver.commands.arguments import SYNTAX_ERROR
-from kvserver.commands.strings import absolute_deadline, set_with_deadline
+from kvserver.commands.strings import absolute_deadline, set_with_deadline, string_reply
 from kvserver.commands.table import CommandTable
 from kvserver.errors import CommandError
-from kvserver.resp import OK, ONE, ZERO, bulk
+from kvserver.resp import OK, ONE, ZERO
 from kvserver.session import Session
 
 TABLE = CommandTable("string")
@@ -24,7 +24,7 @@ def getdel(session: Session, args: list[bytes]) -> bytes:
     if value is None:
         return session.null
     session.keyspace.delete(args[1])
-    return bulk(value)
+    return string_reply(session, value)
 
 
 @TABLE.command("getset", 3, "write denyoom fast", keys=(1, 1, 1), since="1.0.0")
@@ -32,7 +32,7 @@ def getset(session: Session, args: list[bytes]) -> bytes:
     """Sets a string and returns what it was."""
     old = session.keyspace.string(args[1])
     session.keyspace.set(args[1], args[2])
-    return session.null if old is None else bulk(old)
+    return session.null if old is None else string_reply(session, old)
 
 
 @TABLE.command("getex", -2, "write fast", keys=(1, 1, 1), since="6.2.0")
@@ -65,7 +65,7 @@ def getex(session: Session, args: list[bytes]) -> bytes:
         keyspace.expire(args[1], absolute_deadline(keyspace, raw, unit, "getex"))
     elif persist:
         keyspace.expire(args[1], None)
-    return bulk(value)
+    return string_reply(session, value)
 
 
 @TABLE.command("setnx", 3, "write denyoom fast", keys=(1, 1, 1), since="1.0.0")

@@ -7,10 +7,12 @@ from typing import Final
 from kvserver.commands.arguments import NOT_AN_INTEGER, SYNTAX_ERROR, help_reply, integer_argument
 from kvserver.commands.table import CommandTable
 from kvserver.errors import CommandError
+from kvserver.longstring import whole
 from kvserver.memory import DEADLINE_BYTES, TABLE_BYTES, entry_bytes, resident_bytes
 from kvserver.numbers import parse_int
 from kvserver.resp import OK, bulk, encode, integer, verbatim
 from kvserver.session import Session
+from kvserver.values import SummaryValue
 
 TABLE: Final = CommandTable("generic")
 OBJECT: Final = TABLE.container("object", "Tells how a value is kept.", "2.2.3")
@@ -25,11 +27,11 @@ def encoding(session: Session, args: list[bytes]) -> bytes:
     value = session.keyspace.peek(args[2])
     if value is None:
         return session.null
-    if type(value) is not bytes:
+    if type(value) is SummaryValue:
         return bulk(b"summary")
-    if parse_int(value) is not None:
-        return bulk(b"int")
-    return bulk(b"embstr" if len(value) <= _SHORT_BYTES else b"raw")
+    if len(value) > _SHORT_BYTES:
+        return bulk(b"raw")
+    return bulk(b"embstr" if parse_int(whole(value)) is None else b"int")
 
 
 @OBJECT.command("refcount", 3, "readonly", keys=_KEY, since="2.2.3", complexity="O(1)")

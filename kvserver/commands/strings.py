@@ -9,10 +9,12 @@ from kvserver import resp
 from kvserver.commands.table import CommandTable, Reply, Work, wrong_arity
 from kvserver.errors import CommandError
 from kvserver.keyspace import WRONG_TYPE, Keyspace
+from kvserver.longstring import LongString, String, whole
 from kvserver.lookup import plain_replies
 from kvserver.numbers import parse_int
 from kvserver.resp import BULK_HEADS
 from kvserver.session import Session
+from kvserver.values import SummaryValue, Value
 from parser.summary import to_json
 
 TABLE: Final = CommandTable("string")
@@ -28,10 +30,10 @@ _LARGE_BYTES: Final = 1 << 18
 _CRLF: Final = b"\r\n"
 
 
-def shown(keyspace: Keyspace, key: bytes, value: bytes) -> bytes:
+def shown(keyspace: Keyspace, key: bytes, value: Value) -> bytes:
     """Return what GET shows of a value: a string itself, a summary as its JSON text."""
-    if type(value) is bytes:
-        return value
+    if type(value) is not SummaryValue:
+        return whole(value)
     return json.dumps(to_json(keyspace.read_summary(key, value))).encode()
 
 
@@ -47,14 +49,21 @@ def get(session: Session, args: list[bytes]) -> bytes:
         keyspace.misses += 1
         return session.null
     keyspace.hits += 1
-    if type(value) is not bytes:
+    if type(value) is bytes and len(value) < 4096:
+        return BULK_HEADS[len(value)] + value + _CRLF
+    if type(value) is SummaryValue:
         value = shown(keyspace, key, value)
-    size = len(value)
-    if size < 4096:
-        return BULK_HEADS[size] + value + _CRLF
-    if size < _LARGE_BYTES:
-        return b"$%d\r\n%b\r\n" % (size, value)
-    return session.in_parts([b"$%d\r\n" % size, value, _CRLF])
+    return string_reply(session, value)
+
+
+def string_reply(session: Session, string: String) -> bytes:
+    """Return what a handler returns to answer a string, however long it is."""
+    head = b"$%d\r\n" % len(string)
+    if isinstance(string, LongString):
+        return session.in_parts([head, *string.blocks, _CRLF])
+    if len(string) < _LARGE_BYTES:
+        return b"%b%b\r\n" % (head, string)
+    return session.in_parts([head, string, _CRLF])
 
 
 @TABLE.command("set", -3, "write denyoom", keys=(1, 1, 1), complexity="O(1)", checks_itself=True)
@@ -104,7 +113,7 @@ def _set_with_options(session: Session, args: list[bytes]) -> bytes:
     if lifetime is not None:
         deadline_ms = absolute_deadline(keyspace, *lifetime, "set")
     old = keyspace.string(key) if want_old else keyspace.peek(key)
-    reply = resp.OK if not want_old else session.null if old is None else resp.bulk(old)
+    reply = resp.OK if not want_old else session.null if old is None else resp.bulk(whole(old))
     if only_if is not None and (old is not None) is not only_if:
         return reply if want_old else session.null
     if keep_ttl and old is not None:
@@ -178,7 +187,7 @@ def _replies(session: Session, keys: list[bytes]) -> list[bytes]:
         if value is None:
             parts.append(null)
         else:
-            text = value if type(value) is bytes else shown(keyspace, key, value)
+            text = shown(keyspace, key, value)
             parts += (b"$%d\r\n" % len(text), text, _CRLF)
     return parts
 
@@ -205,10 +214,10 @@ def increment(keyspace: Keyspace, key: bytes, by: int) -> bytes:
     value = keyspace.peek(key)
     if value is None:
         number = 0
-    elif type(value) is not bytes:
+    elif type(value) is SummaryValue:
         raise CommandError(WRONG_TYPE)
     else:
-        parsed = parse_int(value)
+        parsed = None if type(value) is LongString else parse_int(whole(value))
         if parsed is None:
             raise CommandError(NOT_AN_INTEGER)
         number = parsed

@@ -8,8 +8,10 @@ from typing import Final
 from kvserver import lcs as longest
 from kvserver.bitops import clip_range
 from kvserver.commands.arguments import SYNTAX_ERROR, TOO_LONG, integer_argument
+from kvserver.commands.strings import string_reply
 from kvserver.commands.table import CommandTable, Reply
 from kvserver.errors import CommandError
+from kvserver.longstring import whole
 from kvserver.resp import EMPTY_BULK, ZERO, array, bulk, integer, mapping
 from kvserver.session import Session
 
@@ -41,7 +43,10 @@ def _getrange(session: Session, args: list[bytes]) -> bytes:
     if not value or (start < 0 and end < 0 and start > end):
         return EMPTY_BULK
     found = clip_range(start, end, len(value))
-    return EMPTY_BULK if found is None else bulk(value[found[0] : found[1] + 1])
+    if found is None:
+        return EMPTY_BULK
+    part = value[found[0] : found[1] + 1]
+    return string_reply(session, part)
 
 
 @TABLE.command("getrange", 4, "readonly", keys=(1, 1, 1), since="2.4.0")
@@ -76,7 +81,7 @@ def lcs(session: Session, args: list[bytes]) -> Reply:
     """Finds the longest common subsequence of two strings."""
     keyspace = session.keyspace
     try:
-        first, second = (keyspace.string(key) or b"" for key in args[1:3])
+        first, second = (whole(keyspace.string(key) or b"") for key in args[1:3])
     except CommandError:
         raise CommandError("ERR The specified keys must contain string values") from None
     want_length = want_ranges = with_lengths = False

@@ -52,8 +52,9 @@ def test_values_combine_bit_by_bit(values: list[bytes]) -> None:
         expected = list(padded[0])
         for other in padded[1:]:
             expected = [rule(a, b) for a, b in zip(expected, other, strict=True)]
-        assert bitops.combine(name, values) == bytes(expected)
-    assert bitops.combine(b"NOT", values[:1]) == bytes(255 - byte for byte in values[0])
+        assert bitops.combine(name, values, length) == bytes(expected)
+    inverted = bytes(255 - byte for byte in values[0])
+    assert bitops.combine(b"NOT", values[:1], len(values[0])) == inverted
 
 
 FIELDS = st.builds(Field, st.just(True), st.integers(1, 64)) | st.builds(

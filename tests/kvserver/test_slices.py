@@ -113,3 +113,55 @@ def test_inside_a_transaction_a_long_command_runs_at_once() -> None:
     session.run([b"KEYS", b"k77"])
     session.run([b"DEL", b"k77"])
     assert session.run([b"EXEC"]) == b"*2\r\n*1\r\n$3\r\nk77\r\n:1\r\n"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("command", "answer"),
+    [
+        ([b"SETBIT", b"map", b"100000000", b"1"], b":0\r\n"),
+        ([b"SETRANGE", b"map", b"5000000", b"some"], b":67108864\r\n"),
+        ([b"APPEND", b"map", b"more"], b":67108868\r\n"),
+        ([b"BITFIELD", b"map", b"INCRBY", b"u8", b"77777777", b"1"], b"*1\r\n:"),
+        ([b"GETRANGE", b"map", b"9000000", b"9000003"], b"$4\r\n"),
+        ([b"GET", b"map"], b"$67108868\r\n"),
+        ([b"BITCOUNT", b"map"], b":"),
+        ([b"BITPOS", b"map", b"1", b"6000000"], b":"),
+    ],
+    ids=lambda value: value[0].decode() if isinstance(value, list) else None,
+)
+def test_no_step_on_a_long_string_takes_ten_milliseconds(
+    mapped: Session, command: list[bytes], answer: bytes
+) -> None:
+    longest = max(steps_ms(mapped, command))
+    assert mapped.take().startswith(answer)
+    mapped.keyspace.effects.clear()
+    assert longest < 10
+
+
+@pytest.fixture(scope="module")
+def mapped() -> Session:
+    """A server with a bitmap of 64 MiB."""
+    session = Engine().session()
+    assert session.run([b"SETBIT", b"map", b"%d" % (8 * (64 << 20) - 1), b"1"]) == b":0\r\n"
+    return session
+
+
+def test_bitop_begins_again_when_a_string_is_changed_meanwhile() -> None:
+    engine = Engine()
+    one, other = engine.session(), engine.session()
+    for key in (b"a", b"b"):
+        one.run([b"SETBIT", key, b"%d" % (8 << 20), b"1"])
+    one.out.append(one.table[b"BITOP"](one, [b"BITOP", b"AND", b"both", b"a", b"b"]))
+    changes = 0
+    while one.pending is not None:
+        reply = one.advance(1)
+        if reply is not None:
+            one.answer(reply)
+        elif changes < 5:  # behind what is combined already
+            changes += 1
+            for key in (b"a", b"b"):
+                other.run([b"SETBIT", key, b"%d" % changes, b"1"])
+    assert one.take() == b":%d\r\n" % ((1 << 20) + 1)
+    assert changes == 5
+    assert one.run([b"BITCOUNT", b"both"]) == b":6\r\n"

@@ -51,6 +51,7 @@ def test_many_deltas_at_once_are_the_same_as_one_after_the_other() -> None:
         assert columns.data == single.data
     assert set(map(type, columns.data.values())) == {SummaryValue}
     hot = columns.data[b"k3"]
+    assert type(hot) is SummaryValue
     assert len(hot) < 2 * len(folded(hot)) + 2 * FOLD_STEP_BYTES
 
 

@@ -7,14 +7,12 @@ other's, and such as are cut, changed, or changed and given a checksum that is r
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
 
 import pytest
 
 from tests.kvserver.test_dumped import VALUES, closed, restored
 from tests.property.test_differential import same
-from tests.support import running_server
-from tests.wire import Wire, real_redis
+from tests.wire import Wire
 
 KEYS = [b"k1", b"k2", b"k3", b""]
 BAD_FORMAT = b"-ERR Bad data format\r\n"
@@ -25,19 +23,6 @@ OPTIONS = [[b"REPLACE"], [b"replace"], [b"IDLETIME", b"5"], [b"IDLETIME", b"-1"]
            [b"idletime", b"x"], [b"FREQ", b"5"], [b"FREQ", b"255"], [b"FREQ", b"256"],
            [b"FREQ", b"-1"], [b"freq", b""], [b"foo"], [b""], [b"IDLETIME"], [b"FREQ"],
            [b"REPLACE", b"REPLACE"]]  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Wire, Wire]]:
-    """Connections to this server and to a real one."""
-    directory = tmp_path_factory.mktemp("pair")
-    with (
-        real_redis(directory / "redis") as theirs,
-        running_server(directory / "kv") as server,
-        Wire("127.0.0.1", server.port) as our_wire,
-        Wire("127.0.0.1", theirs) as their_wire,
-    ):
-        yield our_wire, their_wire
 
 
 def some_value(rng: random.Random) -> bytes:
@@ -93,16 +78,16 @@ def restore(payloads: list[bytes], rng: random.Random) -> list[bytes]:
     return command
 
 
-def both(pair: tuple[Wire, Wire], *command: bytes) -> tuple[bytes, bytes]:
-    for wire in pair:
+def both(wires: tuple[Wire, Wire], *command: bytes) -> tuple[bytes, bytes]:
+    for wire in wires:
         wire.send(*command)
-    ours, theirs = (wire.read() for wire in pair)
+    ours, theirs = (wire.read() for wire in wires)
     return ours, theirs
 
 
-def dump_on_both(pair: tuple[Wire, Wire], key: bytes) -> list[bytes]:
+def dump_on_both(wires: tuple[Wire, Wire], key: bytes) -> list[bytes]:
     """Return what the two say that a key holds, which are two forms of the same string."""
-    ours, theirs = both(pair, b"DUMP", key)
+    ours, theirs = both(wires, b"DUMP", key)
     if ours == b"$-1\r\n":
         assert theirs == ours
         return []
@@ -113,63 +98,63 @@ def dump_on_both(pair: tuple[Wire, Wire], key: bytes) -> list[bytes]:
     return payloads
 
 
-def play(pair: tuple[Wire, Wire], seed: int) -> int:
+def play(wires: tuple[Wire, Wire], seed: int) -> int:
     """Say a hundred commands to both; return how many keys were restored."""
     rng = random.Random(seed)
-    both(pair, b"FLUSHALL")
+    both(wires, b"FLUSHALL")
     payloads = [closed(b"\0\x05hello")]
     done = 0
     for _ in range(100):
         key = rng.choice(KEYS)
         chance = rng.random()
         if chance < 0.2:
-            ours, theirs = both(pair, b"SET", key, some_value(rng))
+            ours, theirs = both(wires, b"SET", key, some_value(rng))
             assert ours == theirs
         elif chance < 0.3:
-            ours, theirs = both(pair, b"DEL", key)
+            ours, theirs = both(wires, b"DEL", key)
             assert ours == theirs
         elif chance < 0.4:
-            ours, theirs = both(pair, rng.choice([b"DUMP", b"RESTORE"]), *[key] * rng.randrange(5))
+            ours, theirs = both(wires, rng.choice([b"DUMP", b"RESTORE"]), *[key] * rng.randrange(5))
             assert same([b"DUMP"], ours, theirs) or ours[:1] == theirs[:1] == b"$"
         elif chance < 0.6:
-            payloads += dump_on_both(pair, key)
+            payloads += dump_on_both(wires, key)
         else:
             command = restore(payloads, rng)
             key = command[1]
-            ours, theirs = both(pair, *command)
+            ours, theirs = both(wires, *command)
             if ours == BAD_FORMAT and theirs == b"+OK\r\n":
-                both(pair, b"DEL", key)  # it has bytes left over, or takes those of the footer
+                both(wires, b"DEL", key)  # it has bytes left over, or takes those of the footer
                 continue
             assert ours == theirs, f"seed {seed}: {command}"
             done += ours == b"+OK\r\n"
         for question in ([b"GET", key], [b"PTTL", key]):
-            ours, theirs = both(pair, *question)
+            ours, theirs = both(wires, *question)
             assert same(question, ours, theirs), f"seed {seed}: {question}"
     return done
 
 
 @pytest.mark.slow
 def test_replies_are_those_of_redis_and_payloads_are_read_by_both(
-    pair: tuple[Wire, Wire], deep: bool
+    wires: tuple[Wire, Wire], deep: bool
 ) -> None:
     scripts = 300 if deep else 25
-    assert sum(play(pair, seed) for seed in range(scripts)) > 5 * scripts
+    assert sum(play(wires, seed) for seed in range(scripts)) > 5 * scripts
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("size", [100_000, 1_000_000])
-def test_long_strings_go_both_ways(pair: tuple[Wire, Wire], size: int) -> None:
+def test_long_strings_go_both_ways(wires: tuple[Wire, Wire], size: int) -> None:
     rng = random.Random(size)
     for value in (
         rng.randbytes(size),
         b"".join(rng.choices([b"0", b"1x", b"line\n"], k=size // 2)),
     ):
-        both(pair, b"FLUSHALL")
-        both(pair, b"SET", b"k", value)
-        for payload in dump_on_both(pair, b"k"):
-            assert both(pair, b"RESTORE", b"l", b"0", payload, b"REPLACE") == (
+        both(wires, b"FLUSHALL")
+        both(wires, b"SET", b"k", value)
+        for payload in dump_on_both(wires, b"k"):
+            assert both(wires, b"RESTORE", b"l", b"0", payload, b"REPLACE") == (
                 b"+OK\r\n",
                 b"+OK\r\n",
             )
-            ours, theirs = both(pair, b"GET", b"l")
+            ours, theirs = both(wires, b"GET", b"l")
             assert ours == theirs == b"$%d\r\n%b\r\n" % (len(value), value)

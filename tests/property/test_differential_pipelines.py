@@ -15,8 +15,7 @@ from itertools import takewhile
 
 import pytest
 
-from tests.support import running_server
-from tests.wire import encode, real_redis
+from tests.wire import encode
 
 LINES = """
 SET {k} {v}
@@ -54,13 +53,6 @@ GET {k} {k}
 DISCARD
 """.strip().split("\n")
 END = b"$7\r\nthe end\r\n"
-
-
-@pytest.fixture(scope="module")
-def ports(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[int]]:
-    directory = tmp_path_factory.mktemp("pipelines")
-    with real_redis(directory / "redis") as theirs, running_server(directory / "kv") as server:
-        yield [server.port, theirs]
 
 
 class Story:
@@ -140,7 +132,7 @@ def told(port: int, pieces: list[bytes]) -> bytes:
 
 @pytest.mark.parametrize("seed", range(30))
 def test_a_long_pipeline_is_answered_as_redis_answers_it(
-    seed: int, ports: list[int], deep: bool
+    seed: int, ports: tuple[int, int], deep: bool
 ) -> None:
     for number in range(20 if deep else 1):
         story = Story(1000 * number + seed)

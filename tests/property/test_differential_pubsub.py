@@ -7,12 +7,10 @@ say PING with a number, and everything up to its answer is compared.
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
 
 import pytest
 
-from tests.support import running_server
-from tests.wire import Wire, real_redis
+from tests.wire import Wire
 
 LINES = """
 SUBSCRIBE {c}
@@ -74,13 +72,6 @@ WORDS = {
     "p": ["*", "a*", "?", "__key*__:*", "[ab]"],
     "m": ["x", "", "hello world", "1"],
 }
-
-
-@pytest.fixture(scope="module")
-def ports(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[int]]:
-    directory = tmp_path_factory.mktemp("pubsub")
-    with real_redis(directory / "redis") as theirs, running_server(directory / "kv") as server:
-        yield [server.port, theirs]
 
 
 def script(rng: random.Random) -> list[tuple[int, list[str]]]:
@@ -157,7 +148,7 @@ def play(port: int, drawn: list[tuple[int, list[str]]]) -> list[list[list[bytes]
 
 
 @pytest.mark.slow
-def test_what_arrives_is_what_redis_sends(ports: list[int], deep: bool) -> None:
+def test_what_arrives_is_what_redis_sends(ports: tuple[int, int], deep: bool) -> None:
     for seed in range(100 if deep else 8):
         drawn = script(random.Random(seed))
         ours, theirs = (play(port, drawn) for port in ports)
