@@ -117,10 +117,23 @@ class Follower:
         now = self.clock_s()
         seen = self._discovery.look_around()
         self._notice_names(seen, now)
-        await self._meet(seen, now)
+        # Those first that are known: what is learnt of them tells what the others are.
+        more = await self._read_on(list(self._tails.items()), now)
+        met = await self._meet(seen, now)
+        more |= await self._read_on([(inode, self._tails[inode]) for inode in met], now)
+        if self.sink.retries != self._retries:
+            # the sink was away: it may have come back without what it had not on disk yet
+            self._retries, self._stale = self.sink.retries, True
+        if self._stale:
+            await self._refresh()
+        del self.report.problems[:-_MAX_PROBLEMS]
+        return more
+
+    async def _read_on(self, tails: Sequence[tuple[Inode, FollowedFile]], now: float) -> bool:
+        """Read what files have beyond what is counted; return whether more is waiting."""
         more = False
         self._pending = sum(tail.held for tail in self._tails.values())
-        for inode, tail in list(self._tails.items()):
+        for inode, tail in tails:
             if self._stopping:
                 return False
             try:
@@ -128,12 +141,6 @@ class Follower:
             except UnreadableError as error:  # the others go on; it is met again
                 self._tell(Problem(tail.planned.input.path, reason_of(error)))
                 self._drop(inode, tail)
-        if self.sink.retries != self._retries:
-            # the sink was away: it may have come back without what it had not on disk yet
-            self._retries, self._stale = self.sink.retries, True
-        if self._stale:
-            await self._refresh()
-        del self.report.problems[:-_MAX_PROBLEMS]
         return more
 
     def stop(self) -> None:
@@ -172,11 +179,12 @@ class Follower:
 
     # -------------------------------------------------------------------------------- new files
 
-    async def _meet(self, seen: Seen, now: float) -> None:
-        """Find out what the files are that were not there before."""
+    async def _meet(self, seen: Seen, now: float) -> list[Inode]:
+        """Find out what the files are that were not there before; return those to follow."""
         inputs, files = self._discovery.new_files(seen, self._tails, now, self._has_room)
         if not inputs:
-            return
+            return []
+        met: list[Inode] = []
         try:
             planned, problems = await identify(inputs, self.sink, self.recipe_of)
             for problem in problems:
@@ -190,6 +198,7 @@ class Follower:
                     tail = FollowedFile(files.pop(inode), one, grown_s=now, begin=one.content.begin)
                     tail.detected_bytes = one.content.size or 0
                     self._tails[inode] = tail
+                    met.append(inode)
         finally:
             for file in files.values():
                 file.close()
@@ -197,6 +206,7 @@ class Follower:
         if big:
             await self._run_pipeline(big)
         self._note_read(inputs, planned)
+        return met
 
     def _note_read(self, inputs: Sequence[Input], planned: Sequence[Planned]) -> None:
         """Pass compressed files over from now on, except for those that could not be read."""

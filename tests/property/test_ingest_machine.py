@@ -20,6 +20,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from parser.fingerprint import SURE_BYTES
 from parser.follow import Follower
 from parser.followed import FINAL_S
 from parser.formats import format_named
@@ -74,9 +75,12 @@ class Logs(RuleBasedStateMachine):
         return Follower([str(self.root)], self.sink, recipe_of, clock_s=lambda: self.now_s)
 
     def line(self) -> bytes:
+        """Return a line that is `SURE_BYTES` long: a log that was shorter when it was last looked
+        at, and was copied since it grew, cannot be told from another one."""
         self.written += 1
         n = self.written
-        return b"081109 %06d %d INFO dfs.DataNode: got blk_%d\n" % (n % 60, n, n)
+        line = b"081109 %06d %d INFO dfs.DataNode: got blk_%d" % (n % 60, n, n)
+        return line.ljust(SURE_BYTES, b".") + b"\n"
 
     def add(self, data: bytes) -> None:
         with self.live.open("ab") as file:
