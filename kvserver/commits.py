@@ -46,19 +46,19 @@ class Commits(Connections):
     def _write_journal(self) -> bool:
         """Write what changed as one record; whether anything had."""
         keyspace = self.engine.keyspace
-        if not keyspace.effects:
+        if not keyspace.effects and not keyspace.packed_effects:
             return False
         try:
             if self.engine.journal is not None:
-                self.engine.journal.append(keyspace.effects)
+                self.engine.journal.append(keyspace.effects, keyspace.packed_effects)
         except JournalFullError as error:
             self._refuse_writers(str(error))
         except JournalFailedError as error:
             self._refuse_writers(str(error))
-            keyspace.effects.clear()
+            keyspace.clear_effects()
             self.send_replies()
             raise
-        keyspace.effects.clear()
+        keyspace.clear_effects()
         return True
 
     def _refuse_writers(self, reason: str) -> None:

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 from kvserver.commands import load_registry
 from kvserver.config import Config
 from kvserver.hub import Hub
+from kvserver.isolation import Isolation
 from kvserver.keyspace import Keyspace
 from kvserver.memory import MemoryLimit
 from kvserver.monitors import Monitors
@@ -57,7 +58,6 @@ class Engine:
         self.gates: dict[str, Gate] = {}
         self.quick_table: dict[bytes, Caller] | None = self.registry
         """The table of a session about which nothing is special, if it may go the quick way."""
-        self.log_slow_commands()
         self.cron: list[Callable[[], None]] = []
         """Called about ten times a second, for small things."""
         self.suspended: dict[Session, None] = {}
@@ -71,6 +71,8 @@ class Engine:
         """Called for each session that ends: subscriptions, watches."""
         self.stats_providers: dict[str, StatsProvider] = {}
         """Section -> figures that STATS and INFO show too."""
+        self.isolation = Isolation(self)
+        self.log_slow_commands()
         self.summary_index: SummaryIndex | None = None
         """The index of FIND; None until the first FIND asks for it."""
         self.publish: Callable[[bytes, bytes], int] = lambda _channel, _message: 0
@@ -112,12 +114,19 @@ class Engine:
 
     def gate(self, name: str, check: Gate | None) -> None:
         """Close the gate of that name (one check each), or open it with None."""
-        was = self.quick_table
+        self.isolation.finish()
         if check is None:
             self.gates.pop(name, None)
         else:
             self.gates[name] = check
-        if not self.gates:
+        self.choose_table()
+
+    def choose_table(self) -> None:
+        """Choose the way commands take, after a gate or the isolation changed."""
+        was = self.quick_table
+        if self.isolation.active:
+            self.quick_table = None
+        elif not self.gates:
             self.quick_table = self.registry
         else:
             self.quick_table = MEASURED if self.gates.keys() == {"maxmemory"} else None
@@ -174,7 +183,11 @@ class Engine:
         """Go on with the commands whose time has come."""
         now_s = time.monotonic()
         for session in [s for s, wake_at_s in self.sleeping.items() if wake_at_s <= now_s]:
-            del self.sleeping[session]
+            self.wake(session)
+
+    def wake(self, session: Session) -> None:
+        """Go on with the command of a session, if it rests."""
+        if self.sleeping.pop(session, None) is not None:
             self.suspended[session] = None
             self.nudge()
 

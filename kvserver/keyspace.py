@@ -59,6 +59,7 @@ class Keyspace(Store):
         "misses",
         "new_patterns",
         "now",
+        "packed_effects",
     )
 
     def __init__(
@@ -70,6 +71,8 @@ class Keyspace(Store):
         """Epoch ms; stands still between two calls of ``tick``."""
         self.effects: list[Effect] = []
         """What changed since the owner last cleared it."""
+        self.packed_effects: list[bytes] = []
+        """The same of long writes, packed for the journal; ``effects`` come after them."""
         self.listening = False
         self.new_patterns: list[int] = []
         """Pattern ids that INGEST saw for the first time; whoever announces them clears it."""
@@ -81,6 +84,12 @@ class Keyspace(Store):
         self.expiry_lag_max_ms = 0
         self.bad_summaries = 0
         self._listeners: list[Listener] = []
+
+    def clear_effects(self) -> None:
+        """Forget what changed: it is in the journal."""
+        self.effects.clear()
+        if self.packed_effects:
+            self.packed_effects.clear()
 
     def tick(self) -> int:
         """Look at the clock; return and keep what it says."""

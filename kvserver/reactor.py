@@ -198,7 +198,7 @@ class Reactor(Commits):
             engine.memory.make_room()
         if self._garbage:
             self._garbage = engine.keyspace.free_garbage(FREE_ENTRIES)
-        return self._write_journal() if keyspace.effects else False
+        return self._write_journal()
 
     def _serve(self, connection: Connection, data: bytes) -> bytes | None:
         """Run what one client sent; return the name of the command if it went the quick way."""
@@ -356,13 +356,14 @@ class Reactor(Commits):
         engine = self.engine
         until = time.perf_counter_ns() + SLICE_NS
         for session in list(engine.suspended):
+            since = session.suspended_since
             reply = session.advance(SLICE_NS // len(engine.suspended) + 1)
             if reply is not None:
                 session.answer(reply)
                 if isinstance(reply, list):
                     self._hold_if_owed_enough(session)
                 if session.pending is None:
-                    self._run_backlog(session)
+                    self._run_backlog(session, [] if since is None else [since[1]])
                 engine.dirty[session] = None
             if time.perf_counter_ns() > until:
                 break
@@ -370,18 +371,22 @@ class Reactor(Commits):
                 del engine.suspended[session]
                 engine.suspended[session] = None
 
-    def _run_backlog(self, session: Session) -> None:
+    def _run_backlog(self, session: Session, answered: list[list[bytes]]) -> None:
+        """Run what waited behind a command, which is in ``answered`` if it had a reply."""
         commands, session.backlog = session.backlog, []
         if commands:
             commands = self.execute(session, commands)
         transport = session.transport
         if isinstance(transport, Connection):
-            self._served.append((transport, commands))
+            self._served.append((transport, answered + commands))
             self._tell_error(transport)
 
     def expire(self) -> None:
-        """Delete keys that are due, for a slice of time."""
+        """Delete keys that are due, for a slice of time; none while a long write is isolated."""
         keyspace = self.engine.keyspace
+        if self.engine.isolation.active:
+            self._expiry_behind = True
+            return
         until = time.perf_counter_ns() + SLICE_NS
         while keyspace.expire_due(EXPIRE_KEYS) == EXPIRE_KEYS:
             if time.perf_counter_ns() > until:

@@ -190,7 +190,7 @@ class Session:
             return self._refuse(command, error.text)
         if self.queue is not None and command.name not in _IN_MULTI:
             return self._enqueue(command, self.queue, args)
-        if self.engine.holds_back(command):
+        if self.engine.holds_back(command) or self.engine.isolation.concerns(self, command, args):
             return self.suspend(command, args, self._held_back(command, args))
         reply = self.engine.registry[args[0]](self, args)
         return b"" if self.silent else reply
@@ -212,9 +212,15 @@ class Session:
             raise CommandError("ERR Command not allowed inside a transaction")
 
     def _held_back(self, command: Command, args: list[bytes]) -> Work:
-        """Run a command once CLIENT PAUSE is over."""
-        while self.engine.holds_back(command):
-            yield time.monotonic() + 0.05
+        """Run a command once CLIENT PAUSE, or the isolated write that it concerns, is over."""
+        isolation = self.engine.isolation
+        while True:
+            if self.engine.holds_back(command):
+                yield time.monotonic() + 0.05
+            elif isolation.concerns(self, command, args):
+                yield from isolation.wait(self)
+            else:
+                break
         self.suspended_since = (command, args, time.perf_counter_ns())  # it begins only now
         reply = command.handler(self, args)
         return reply if isinstance(reply, bytes) else (yield from reply)
@@ -246,6 +252,8 @@ class Session:
     def call(self, args: list[bytes]) -> bytes:
         """Run a command that was let through before (EXEC), to its end."""
         table, self.table = self.table, self.engine.registry
+        suspended = self.pending, self.suspended_since  # the transaction itself may be
+        self.pending = None
         try:
             return self.run(args)
         except Exception as error:  # noqa: BLE001 - the rest of the transaction goes on
@@ -253,6 +261,10 @@ class Session:
         finally:
             if self.table is self.engine.registry:
                 self.table = table
+            if suspended[0] is not None:
+                self.pending, self.suspended_since = suspended
+                self.engine.suspended[self] = None
+                self.retable()
 
     # ------------------------------------------------------------------------------- suspending
 

@@ -244,7 +244,7 @@ class Store:
             ]
 
     def free_garbage(self, limit: int) -> bool:
-        """Free up to ``limit`` entries of what ``clear`` left behind; whether some is left."""
+        """Free up to ``limit`` entries of what was left behind; whether some is left."""
         while self._garbage and limit > 0:
             old = self._garbage[-1]
             n = min(limit, len(old))
@@ -258,9 +258,13 @@ class Store:
                 self._garbage.pop()
         return bool(self._garbage)
 
+    def free_later(self, old: dict[Any, Any]) -> None:
+        """Leave something large to ``free_garbage``."""
+        self._garbage.append(old)
+
     @property
     def garbage_entries(self) -> int:
-        """Keys and deadlines that ``clear`` left behind and that are not freed yet."""
+        """Keys and deadlines that were left behind and that are not freed yet."""
         return sum(len(old) for old in self._garbage if isinstance(old, dict))
 
     def string_bytes(self) -> int:

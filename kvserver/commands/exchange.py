@@ -6,9 +6,17 @@ GETDEL GETEX GETSET SETNX SETEX PSETEX MSETNX.
 from __future__ import annotations
 
 from kvserver.commands.arguments import SYNTAX_ERROR
-from kvserver.commands.strings import absolute_deadline, set_with_deadline, string_reply
-from kvserver.commands.table import CommandTable
+from kvserver.commands.strings import (
+    SLICE_KEYS,
+    absolute_deadline,
+    in_isolation,
+    set_with_deadline,
+    string_reply,
+)
+from kvserver.commands.table import CommandTable, Reply, at_once, wrong_arity
 from kvserver.errors import CommandError
+from kvserver.isolation import LONG, Steps
+from kvserver.keyspace import Keyspace
 from kvserver.resp import OK, ONE, ZERO
 from kvserver.session import Session
 
@@ -97,13 +105,23 @@ def psetex(session: Session, args: list[bytes]) -> bytes:
 
 
 @TABLE.command("msetnx", -3, "write denyoom", keys=(1, -1, 2), since="1.0.1")
-def msetnx(session: Session, args: list[bytes]) -> bytes:
+def msetnx(session: Session, args: list[bytes]) -> Reply:
     """Sets several strings when none of the keys is there."""
     if len(args) % 2 == 0:
-        raise CommandError("ERR wrong number of arguments for 'msetnx' command")
-    keyspace = session.keyspace
-    if any(map(keyspace.exists, args[1::2])):
-        return ZERO
-    for key, value in zip(args[1::2], args[2::2], strict=True):
-        keyspace.set(key, value)
+        raise CommandError(wrong_arity("msetnx"))
+    steps = _set_if_none_exists(session.keyspace, args)
+    if len(args) > 2 * LONG and session.engine.isolation.suits(session):
+        return in_isolation(session, args, steps)
+    return at_once(steps)
+
+
+def _set_if_none_exists(keyspace: Keyspace, args: list[bytes]) -> Steps:
+    for start in range(1, len(args), 2 * SLICE_KEYS):
+        if any(map(keyspace.exists, args[start : start + 2 * SLICE_KEYS : 2])):
+            return ZERO
+        yield
+    for start in range(1, len(args), 2 * SLICE_KEYS):
+        part = args[start : start + 2 * SLICE_KEYS]
+        keyspace.set_many(part[::2], part[1::2])
+        yield
     return ONE

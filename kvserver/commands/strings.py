@@ -8,6 +8,7 @@ from typing import Final
 from kvserver import resp
 from kvserver.commands.table import CommandTable, Reply, Work, wrong_arity
 from kvserver.errors import CommandError
+from kvserver.isolation import LONG, Steps
 from kvserver.keyspace import WRONG_TYPE, Keyspace
 from kvserver.longstring import LongString, String, whole
 from kvserver.lookup import plain_replies
@@ -192,21 +193,32 @@ def _replies(session: Session, keys: list[bytes]) -> list[bytes]:
     return parts
 
 
-@TABLE.command(
-    "mset",
-    -3,
-    "write denyoom",
-    keys=(1, -1, 2),
-    since="1.0.1",
-    complexity="O(N)",
-    checks_itself=True,
-)
-def mset(session: Session, args: list[bytes]) -> bytes:
+@TABLE.command("mset", -3, "write denyoom", keys=(1, -1, 2), since="1.0.1", complexity="O(N)")
+def mset(session: Session, args: list[bytes]) -> Reply:
     """Sets the string values of several keys, all at once."""
-    if len(args) % 2 == 0 or len(args) < 3:
-        return session.rejected("mset", wrong_arity("mset"))
+    if len(args) % 2 == 0:
+        raise CommandError(wrong_arity("mset"))
+    if len(args) > 2 * LONG and session.engine.isolation.suits(session):
+        return in_isolation(session, args, _set_in_slices(session.keyspace, args))
     session.keyspace.set_many(args[1::2], args[2::2])
     return resp.OK
+
+
+def _set_in_slices(keyspace: Keyspace, args: list[bytes]) -> Steps:
+    for start in range(1, len(args), 2 * SLICE_KEYS):
+        part = args[start : start + 2 * SLICE_KEYS]
+        keyspace.set_many(part[::2], part[1::2])
+        yield
+    return resp.OK
+
+
+def in_isolation(session: Session, args: list[bytes], steps: Steps) -> Work:
+    """Run a long MSET or MSETNX, which nobody is to see half done."""
+    keys: dict[bytes, None] = {}
+    for start in range(1, len(args), 2 * SLICE_KEYS):
+        keys.update(dict.fromkeys(args[start : start + 2 * SLICE_KEYS : 2]))
+        yield None
+    return (yield from session.engine.isolation.run(session, keys, steps))
 
 
 def increment(keyspace: Keyspace, key: bytes, by: int) -> bytes:

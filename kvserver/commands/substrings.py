@@ -9,7 +9,7 @@ from kvserver import lcs as longest
 from kvserver.bitops import clip_range
 from kvserver.commands.arguments import SYNTAX_ERROR, TOO_LONG, integer_argument
 from kvserver.commands.strings import string_reply
-from kvserver.commands.table import CommandTable, Reply
+from kvserver.commands.table import CommandTable, Reply, at_once
 from kvserver.errors import CommandError
 from kvserver.longstring import whole
 from kvserver.resp import EMPTY_BULK, ZERO, array, bulk, integer, mapping
@@ -109,14 +109,7 @@ def lcs(session: Session, args: list[bytes]) -> Reply:
             "ERR Insufficient memory, transient memory for LCS exceeds proto-max-bulk-len"
         )
     work = _lcs_reply(session, first, second, (want_length, want_ranges, with_lengths), shortest)
-    if cells > _QUICK_CELLS:
-        return work
-    while True:
-        try:
-            next(work)
-        except StopIteration as done:
-            reply: bytes = done.value
-            return reply
+    return work if cells > _QUICK_CELLS else at_once(work)
 
 
 def _lcs_reply(

@@ -12,7 +12,7 @@ import logging
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias, TypeVar
 
 from kvserver.errors import CommandError
 
@@ -27,6 +27,7 @@ __all__ = [
     "Registry",
     "Reply",
     "Work",
+    "at_once",
     "shown",
     "unknown_command",
 ]
@@ -38,6 +39,7 @@ Work: TypeAlias = "Generator[float | None, None, bytes | list[bytes]]"
 reply is returned in parts, so that nobody has to join them."""
 NEXT_TURN: Final = 0.0
 """Yielded by what goes on only when other clients have had their turn."""
+_T = TypeVar("_T")
 Reply: TypeAlias = "bytes | Work"
 Handler: TypeAlias = "Callable[[Session, list[bytes]], Reply]"
 Caller: TypeAlias = "Callable[[Session, list[bytes]], bytes]"
@@ -272,6 +274,16 @@ def _timed(command: Command) -> Caller:
         return reply
 
     return call
+
+
+def at_once(work: Generator[object, None, _T]) -> _T:
+    """Run what could go in slices to its end; return what it returns."""
+    while True:
+        try:
+            next(work)
+        except StopIteration as done:
+            result: _T = done.value
+            return result
 
 
 def wrong_arity(name: str) -> str:

@@ -1,15 +1,18 @@
 """Transactions: MULTI EXEC DISCARD WATCH UNWATCH.
 
-Commands between MULTI and EXEC are queued by ``Session.execute`` and run here in one go, so that no
-other client comes between and the journal holds their effects as one record.
+Commands between MULTI and EXEC are queued by ``Session.execute`` and run here in one go, many of
+them isolated: no other client comes between, and the journal holds their effects as one record.
 """
 
 from __future__ import annotations
 
+from collections.abc import Generator
+
 from kvserver.alike import PART_COMMANDS, groups, run_group
-from kvserver.commands.table import CommandTable
+from kvserver.commands.table import CommandTable, Reply, Work, at_once
 from kvserver.errors import CommandError
-from kvserver.resp import NULL_ARRAY, OK
+from kvserver.isolation import LONG, Steps
+from kvserver.resp import NULL_ARRAY, OK, array
 from kvserver.session import Session
 
 TABLE = CommandTable("transactions")
@@ -29,39 +32,86 @@ def multi(session: Session, args: list[bytes]) -> bytes:  # noqa: ARG001 - as ev
 
 
 @TABLE.command("exec", 1, "loading stale", since="1.2.0", complexity="That of the commands")
-def exec_(session: Session, args: list[bytes]) -> bytes:
+def exec_(session: Session, args: list[bytes]) -> Reply:
     """Runs the queued commands at once, unless a watched key was touched."""
     queue = session.queue
     if queue is None:
         raise CommandError("ERR EXEC without MULTI")
+    if len(queue) > LONG and not session.queue_failed:
+        return _exec_in_slices(session, args, queue)
+    if _is_cancelled(session):
+        return NULL_ARRAY[session.resp]
+    return _exec_at_once(session, args, queue)
+
+
+def _is_cancelled(session: Session) -> bool:
+    """End the transaction; whether it is not to run. Raises CommandError when it is broken."""
     failed = session.queue_failed
     touched = session.engine.watches.touched(session)
     session.end_transaction()
     if failed:
         raise CommandError("EXECABORT Transaction discarded because of previous errors.")
-    if touched:
-        return NULL_ARRAY[session.resp]
+    return touched
+
+
+def _exec_at_once(session: Session, args: list[bytes], queue: list[list[bytes]]) -> bytes:
     engine = session.engine
     session.about["exec"] = True
     if engine.quick_table is None or session.about.get("no_touch"):
-        replies = _run_each(session, queue)
+        reply = array(_run_each(session, queue))
     else:
-        replies = _run_in_groups(session, queue)
+        reply = at_once(_run_in_groups(session, queue))
     del session.about["exec"]
     command = engine.registry.find(args[0])
     if command is not None:
         engine.monitors.show(session, command, args)
-    return b"*%d\r\n%b" % (len(queue), b"".join(replies))
+    return reply
 
 
-def _run_in_groups(session: Session, queue: list[list[bytes]]) -> list[bytes]:
-    """Run what was queued, neighbours that are alike together; return the replies, some joined."""
-    replies: list[bytes] = []
+def _exec_in_slices(session: Session, args: list[bytes], queue: list[list[bytes]]) -> Work:
+    keys = yield from _keys_of(session, queue)
+    isolation = session.engine.isolation
+    yield from isolation.others(session)
+    if _is_cancelled(session):
+        return NULL_ARRAY[session.resp]
+    if keys is None or not isolation.suits(session) or session.about.get("no_touch"):
+        return _exec_at_once(session, args, queue)
+    return (yield from isolation.run(session, keys, _run_in_groups(session, queue)))
+
+
+def _keys_of(
+    session: Session, queue: list[list[bytes]]
+) -> Generator[None, None, dict[bytes, None] | None]:
+    """Return the keys of all commands; None when one of them does more than touch its keys."""
+    keys: dict[bytes, None] = {}
+    find = session.engine.registry.find
     for start in range(0, len(queue), PART_COMMANDS):
-        for handler, some in groups(queue[start : start + PART_COMMANDS]):
+        for queued in queue[start : start + PART_COMMANDS]:
+            command = find(queued[0])
+            found = command.resolve(queued).keys(queued) if command is not None else []
+            if not found:
+                return None
+            keys.update(dict.fromkeys(found))
+        yield
+    return keys
+
+
+def _run_in_groups(session: Session, queue: list[list[bytes]]) -> Steps:
+    """Run what was queued, neighbours that are alike together, a part in each step.
+
+    Takes the commands out of the queue, so that they need not be freed all at the end.
+    """
+    replies: list[bytes] = []
+    count = len(queue)
+    queue.reverse()
+    while queue:
+        part = queue[: -PART_COMMANDS - 1 : -1]
+        del queue[-PART_COMMANDS:]
+        for handler, some in groups(part):
             joined = run_group(session, handler, some) if handler is not None else None
             replies += _run_each(session, some) if joined is None else (joined,)
-    return replies
+        yield
+    return b"*%d\r\n%b" % (count, b"".join(replies))
 
 
 def _run_each(session: Session, queue: list[list[bytes]]) -> list[bytes]:

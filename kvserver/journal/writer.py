@@ -95,7 +95,7 @@ class Journal:
         self._chain = state.chain
         self._records = state.records
         self._next = state.next
-        self._pack = new_packer().pack
+        self._packer = new_packer()
         self._prepared: tuple[str, File] | None = None
         self._full: deque[tuple[File, Entry]] = deque()
         self._rotation_wanted = False
@@ -176,8 +176,10 @@ class Journal:
 
     # -- writing ----------------------------------------------------------------------------------
 
-    def append(self, effects: Sequence[Effect]) -> None:
+    def append(self, effects: Sequence[Effect], packed: Sequence[bytes] = ()) -> None:
         """Write the effects as one record; when this returns, a killed process loses none of them.
+
+        ``packed`` are effects that came before them, each in its packed form.
 
         Raises:
             JournalFullError: there is no space. The record is kept and will be written before any
@@ -185,21 +187,22 @@ class Journal:
                 a kill loses them.
             JournalFailedError: the device failed; stop.
         """
-        if not effects:
+        if not effects and not packed:
             return
         with self._write_lock:  # nobody else writes, except for `close` in its thread
             if self.failed is not None:
                 raise JournalFailedError(self.failed)
             if self._closed:
                 return  # a key that expires now expires again after the next start
-            if len(effects) > MAX_EFFECTS:
-                self._append_in_pieces(effects, MAX_EFFECTS)
+            count = len(effects) + len(packed)
+            if count > MAX_EFFECTS:
+                self._append_in_pieces(effects, packed, MAX_EFFECTS)
                 return
-            body: bytes = self._pack(effects)
+            body = self._body(effects, packed)
             if len(body) > MAX_BODY_BYTES:
-                if len(effects) == 1:
+                if count == 1:
                     self._fail(f"a record of {len(body)} bytes cannot be written")
-                self._append_in_pieces(effects, len(effects) // 2)
+                self._append_in_pieces(effects, packed, count // 2)
                 return
             if self._pending or not self._write(body):
                 self._pending.append(body)
@@ -207,12 +210,25 @@ class Journal:
             if self._size >= self.segment_bytes or self._rotation_wanted:
                 self.rotate_if_needed()
 
-    def _append_in_pieces(self, effects: Sequence[Effect], size: int) -> None:
+    def _body(self, effects: Sequence[Effect], packed: Sequence[bytes]) -> bytes:
+        pack = self._packer.pack
+        body: bytes
+        if not packed:
+            body = pack(effects)
+            return body
+        head: bytes = self._packer.pack_array_header(len(packed) + len(effects))
+        return b"".join((head, *packed, *map(pack, effects)))
+
+    def _append_in_pieces(
+        self, effects: Sequence[Effect], packed: Sequence[bytes], size: int
+    ) -> None:
         """More than a reader takes from one record: a turn of a million DELs is no transaction."""
         full: JournalFullError | None = None
-        for start in range(0, len(effects), size):
+        for start in range(0, len(packed) + len(effects), size):
+            behind = max(0, start - len(packed))
+            end = max(0, start + size - len(packed))
             try:
-                self.append(effects[start : start + size])
+                self.append(effects[behind:end], packed[start : start + size])
             except JournalFullError as error:
                 full = error
         if full is not None:

@@ -8,18 +8,22 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
+import msgpack
 import pytest
 import trio
 import trio.testing
 
 from kvserver import reactor as reactors
+from kvserver import resp
 from kvserver.alike import PART_COMMANDS
 from kvserver.columnwise import RUNS, Columns
 from kvserver.config import Config
 from kvserver.engine import Engine
 from kvserver.errors import JournalFullError
+from kvserver.isolation import LONG
 from kvserver.reactor import Reactor
 from kvserver.session import Session
+from tests.wire import encode
 
 
 class TestJournal:
@@ -35,8 +39,8 @@ class TestJournal:
     def readonly_reason(self) -> str | None:
         return self.full
 
-    def append(self, effects: Sequence[Any]) -> None:
-        self.records.append(list(effects))
+    def append(self, effects: Sequence[Any], packed: Sequence[bytes] = ()) -> None:
+        self.records.append([*map(msgpack.unpackb, packed), *effects])
         if self.full is not None:
             raise JournalFullError(self.full)
 
@@ -206,6 +210,22 @@ def test_writes_that_the_journal_did_not_take_are_answered_with_misconf() -> Non
 
     def place_reason(refused: bytes) -> bytes:
         return refused[len(b"-MISCONF ") : refused.index(b". Commands")]
+
+    trio.run(main)
+
+
+def test_a_long_write_that_the_journal_did_not_take_is_answered_with_misconf() -> None:
+    async def main() -> None:
+        async with running() as place:
+            one = await place.client()
+            place.journal.full = "no space"
+            refused = resp.error(
+                "MISCONF no space. Commands that may modify the data set are disabled."
+            )
+            pairs = [b"key%d" % (n // 2) for n in range(4 * LONG)]
+            await one.says(encode(b"MSET", *pairs))
+            await one.gets(refused)
+            assert len(place.journal.records) == 1
 
     trio.run(main)
 

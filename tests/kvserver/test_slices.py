@@ -49,6 +49,8 @@ def steps_ms(session: Session, args: list[bytes]) -> Iterator[float]:
         ([b"SUBSCRIBE", *[b"key:%d" % n for n in range(9000)]], b"*3\r\n$9\r\nsubscribe"),
         ([b"UNSUBSCRIBE", *[b"key:%d" % n for n in range(9000)]], b"*3\r\n$11\r\nunsubs"),
         ([b"DEL", *[b"key:%d" % n for n in range(0, KEYS, 4)]], b":%d\r\n" % (KEYS // 4)),
+        ([b"MSET", *[b"key:%d" % (n // 2) for n in range(KEYS)]], b"+OK\r\n"),
+        ([b"MSETNX", *[b"new:%d" % (n // 2) for n in range(KEYS)]], b":1\r\n"),
         ([b"FLUSHALL"], b"+OK\r\n"),
     ],
     ids=lambda value: b" ".join(value[:2]).decode() if isinstance(value, list) else None,

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgpack
 import pytest
 import trio
 import trio.testing
@@ -64,6 +65,21 @@ def test_a_turn_with_more_effects_than_a_record_may_hold_becomes_several(
     assert journal.next_sequence == 4
     journal.close()
     assert opened(disk)[1] == effects
+
+
+def test_effects_that_are_packed_come_before_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    disk = MemoryDisk()
+    journal, _ = opened(disk)
+    effects = [["del", b"%d" % n] for n in range(25)]
+    packed = list(map(msgpack.packb, effects[:11]))
+    journal.append(effects[11:], packed)
+    journal.append((), packed)
+    assert journal.next_sequence == 3
+    monkeypatch.setattr("kvserver.journal.writer.MAX_EFFECTS", 4)
+    journal.append(effects[11:], packed)
+    assert journal.next_sequence == 10
+    journal.close()
+    assert opened(disk)[1] == [*effects, *effects[:11], *effects]
 
 
 def test_a_turn_with_more_bytes_than_a_record_may_hold_becomes_several(

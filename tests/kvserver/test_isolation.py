@@ -1,0 +1,179 @@
+"""Long writes go in slices, and nobody sees one half done; a property test has the whole rule."""
+
+from __future__ import annotations
+
+import msgpack
+import pytest
+import trio
+
+from kvserver.engine import Engine
+from kvserver.isolation import LONG
+from kvserver.reactor import Reactor
+from kvserver.session import Session
+
+NUMBER = 2 * LONG
+PAIRS = [part for n in range(NUMBER) for part in (b"key:%d" % n, b"new")]
+MSET = [b"MSET", *PAIRS]
+
+
+@pytest.fixture
+def engine() -> Engine:
+    return Engine()
+
+
+def begin(session: Session, command: list[bytes] = MSET) -> None:
+    """Send a long write, and let it come so far that it has written something."""
+    session.out.append(session.table[command[0]](session, command))
+    while b"new" not in session.keyspace.data.values():
+        assert session.advance(1) is None
+
+
+def go_on(engine: Engine) -> None:
+    """Let everybody come to an end who is suspended."""
+    for _ in range(10_000):
+        for session in list(engine.suspended):
+            reply = session.advance(1)
+            if reply is not None:
+                session.answer(reply)
+    assert not engine.suspended
+    assert not engine.sleeping
+
+
+def says(session: Session, *args: bytes) -> bytes:
+    """Send a command and return what is answered at once, nothing if it has to wait."""
+    session.out.append(session.table[args[0]](session, list(args)))
+    if session in session.engine.suspended:
+        assert session.advance(1) is None
+    return session.take()
+
+
+def figures(engine: Engine) -> dict[str, int]:
+    return {name: value for name, value in engine.isolation.statistics().items() if value}
+
+
+def test_others_go_on_unless_they_touch_what_is_written(engine: Engine) -> None:
+    writer, free, reader, counter = (engine.session() for _ in range(4))
+    begin(writer)
+    assert says(free, b"SET", b"other", b"1") == b"+OK\r\n"
+    assert says(free, b"MGET", b"other", b"missing") == b"*2\r\n$1\r\n1\r\n$-1\r\n"
+    assert says(reader, b"GET", b"key:%d" % (NUMBER - 1)) == b""
+    assert says(reader, b"PING") == b""  # what a client says is answered in its order
+    assert says(counter, b"DBSIZE") == b""
+    assert figures(engine) == {
+        "isolated_writes": 1,
+        "held_back_by_isolation": 2,
+        "waiting_for_isolation": 2,
+    }
+    go_on(engine)
+    assert writer.take() == b"+OK\r\n"
+    assert reader.take() == b"$3\r\nnew\r\n"
+    assert reader.backlog == [[b"PING"]]  # its owner runs it
+    assert counter.take() == b":%d\r\n" % (NUMBER + 1)
+
+
+def test_its_effects_become_one_record_at_its_end(engine: Engine) -> None:
+    writer, other = engine.session(), engine.session()
+    begin(writer)
+    says(other, b"SET", b"other", b"1")
+    keyspace = engine.keyspace
+    assert keyspace.effects == [("set", b"other", b"1")]
+    assert not keyspace.packed_effects
+    keyspace.clear_effects()
+    go_on(engine)
+    assert keyspace.effects == []
+    effects = list(map(msgpack.unpackb, keyspace.packed_effects))
+    assert [key for _, keys, _ in effects for key in keys] == PAIRS[::2]
+
+
+def test_a_transaction_that_only_touches_keys_is_isolated(engine: Engine) -> None:
+    writer, other = engine.session(), engine.session()
+    writer.run([b"MULTI"])
+    for n in range(NUMBER):
+        writer.run([b"SET", b"key:%d" % n, b"new"])
+        writer.run([b"INCR", b"count:%d" % n])
+    begin(writer, [b"EXEC"])
+    assert says(other, b"SET", b"other", b"1") == b"+OK\r\n"
+    assert says(other, b"INCR", b"count:7") == b""
+    go_on(engine)
+    assert writer.take() == b"*%d\r\n" % (2 * NUMBER) + b"+OK\r\n:1\r\n" * NUMBER
+    assert other.take() == b":2\r\n"
+
+
+def test_one_that_looks_at_all_keys_runs_at_once(engine: Engine) -> None:
+    writer = engine.session()
+    writer.run([b"MULTI"])
+    for n in range(NUMBER):
+        writer.run([b"SET", b"key:%d" % n, b"new"])
+    writer.run([b"DBSIZE"])
+    assert writer.run([b"EXEC"]).endswith(b"+OK\r\n:%d\r\n" % NUMBER)
+    assert figures(engine) == {}
+
+
+def test_a_client_that_goes_away_leaves_nothing_half_done(engine: Engine) -> None:
+    writer, reader = engine.session(), engine.session()
+    begin(writer)
+    assert says(reader, b"GET", b"key:%d" % (NUMBER - 1)) == b""
+    engine.close(writer)
+    go_on(engine)
+    assert reader.take() == b"$3\r\nnew\r\n"
+    assert len(engine.keyspace) == NUMBER
+    assert figures(engine)["isolated_writes_ended_early"] == 1
+
+
+def test_a_client_that_waits_and_goes_away_is_forgotten(engine: Engine) -> None:
+    writer, reader = engine.session(), engine.session()
+    begin(writer)
+    says(reader, b"GET", b"key:1")
+    engine.close(reader)
+    assert "waiting_for_isolation" not in figures(engine)
+    go_on(engine)
+    assert writer.take() == b"+OK\r\n"
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        [b"MONITOR"],
+        [b"CONFIG", b"SET", b"maxmemory", b"1gb"],
+        [b"CLIENT", b"PAUSE", b"0"],
+        [b"CONFIG", b"SET", b"slowlog-log-slower-than", b"1"],
+    ],
+)
+def test_a_gate_that_closes_ends_it_at_once(engine: Engine, command: list[bytes]) -> None:
+    writer, other = engine.session(), engine.session()
+    begin(writer)
+    other.run(command)
+    assert len(engine.keyspace) == NUMBER
+    assert not engine.isolation.active
+    go_on(engine)
+    assert writer.take() == b"+OK\r\n"
+
+
+def test_it_does_not_begin_in_the_middle_of_a_long_del(engine: Engine) -> None:
+    remover, writer = engine.session(), engine.session()
+    writer.run([b"MSET", *[part for n in range(5000) for part in (b"key:%d" % n, b"old")]])
+    engine.keyspace.clear_effects()
+    remover.table[b"DEL"](remover, [b"DEL", *[b"key:%d" % n for n in range(5000)]])
+    assert remover.advance(1) is None
+    assert says(writer, *MSET) == b"+OK\r\n"
+    assert engine.keyspace.effects[-1] == ("mst", PAIRS[::2], PAIRS[1::2])
+
+
+def test_keys_do_not_expire_by_themselves_meanwhile() -> None:
+    engine = Engine()
+    now_ms = 1_000_000
+    engine.keyspace.clock = lambda: now_ms
+    writer, other = engine.session(), engine.session()
+    reactor = Reactor(engine)
+    engine.keyspace.tick()
+    other.run([b"SET", b"key:1", b"old", b"PX", b"10"])
+    begin(writer)
+    now_ms += 100
+    engine.keyspace.tick()
+    engine.keyspace.clear_effects()
+    reactor.expire()
+    assert engine.keyspace.effects == []
+    go_on(engine)
+    reactor.expire()
+    assert other.run([b"GET", b"key:1"]) == b"$3\r\nnew\r\n"
+    trio.run(reactor.drain, 0)

@@ -1,0 +1,209 @@
+"""Long writes in slices, with others between the slices: as if each command had run at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import msgpack
+import pytest
+from hypothesis import event, given
+from hypothesis import strategies as st
+
+from kvserver import isolation
+from kvserver.commands import exchange, strings, transactions
+from kvserver.engine import Engine
+from kvserver.keyspace import Keyspace
+from kvserver.session import Session
+
+CLIENTS = 3
+KEYS = st.sampled_from([b"a", b"b", b"c", b"d", b"e", b"f"])
+VALUES = st.sampled_from([b"1", b"22", b"x"])
+PAIRS = st.lists(st.tuples(KEYS, VALUES), min_size=2, max_size=7)
+
+
+def made_of(*parts: bytes | st.SearchStrategy[bytes]) -> st.SearchStrategy[list[bytes]]:
+    drawn = [part if isinstance(part, st.SearchStrategy) else st.just(part) for part in parts]
+    return st.tuples(*drawn).map(list)
+
+
+def mset(name: bytes) -> st.SearchStrategy[list[bytes]]:
+    return PAIRS.map(lambda pairs: [name, *(part for pair in pairs for part in pair)])
+
+
+on_keys = st.one_of(
+    made_of(b"SET", KEYS, VALUES),
+    made_of(b"SET", KEYS, VALUES, b"EX", b"100"),
+    made_of(b"GET", KEYS),
+    made_of(b"APPEND", KEYS, VALUES),
+    made_of(b"INCR", KEYS),
+    made_of(b"DEL", KEYS, KEYS),
+    made_of(b"MGET", KEYS, KEYS, KEYS),
+    made_of(b"EXPIRE", KEYS, b"100"),
+    made_of(b"TTL", KEYS),
+    made_of(b"RENAME", KEYS, KEYS),
+    made_of(b"BITOP", b"OR", KEYS, KEYS, KEYS),
+    mset(b"MSET"),
+    mset(b"MSETNX"),
+)
+about_all = st.sampled_from([[b"DBSIZE"], [b"FLUSHALL"]])
+settings = st.sampled_from(
+    [
+        [b"CONFIG", b"SET", b"slowlog-log-slower-than", b"5"],
+        [b"CONFIG", b"SET", b"slowlog-log-slower-than", b"10000"],
+        [b"CONFIG", b"SET", b"maxmemory", b"10gb"],
+        [b"CONFIG", b"SET", b"maxmemory", b"0"],
+        [b"CONFIG", b"SET", b"maxmemory-policy", b"allkeys-lru"],
+        [b"CONFIG", b"SET", b"maxmemory-policy", b"noeviction"],
+        [b"CONFIG", b"SET", b"notify-keyspace-events", b"KEA"],
+        [b"CONFIG", b"SET", b"notify-keyspace-events", b""],
+    ]
+)
+watching = st.one_of(made_of(b"WATCH", KEYS), made_of(b"UNWATCH"))
+queued = st.lists(st.one_of(on_keys, on_keys, on_keys, about_all), min_size=1, max_size=9)
+long = mset(b"MSET").map(lambda one: [one])
+said = st.one_of(*[on_keys] * 9, about_all, about_all, settings, watching).map(lambda one: [one])
+transaction = queued.map(lambda some: [[b"MULTI"], *some, [b"EXEC"]])
+steps = st.lists(
+    st.one_of(
+        st.tuples(st.just("say"), st.integers(0, CLIENTS - 1), said),
+        st.tuples(st.just("say"), st.integers(0, CLIENTS - 1), st.one_of(long, transaction)),
+        st.tuples(st.just("go on"), st.integers(0, CLIENTS), st.integers(1, 8)),
+        st.tuples(st.just("go on"), st.integers(0, CLIENTS), st.integers(1, 8)),
+        st.tuples(st.just("leave"), st.integers(0, CLIENTS - 1), st.none()),
+    ),
+    min_size=10,
+    max_size=60,
+)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def long_is_short() -> Iterator[None]:
+    """Writes of three keys are long here, and go one key a slice."""
+    with pytest.MonkeyPatch.context() as patched:
+        for module in (isolation, strings, exchange, transactions):
+            patched.setattr(module, "LONG", 2)
+        patched.setattr(strings, "SLICE_KEYS", 1)
+        patched.setattr(exchange, "SLICE_KEYS", 1)
+        patched.setattr(transactions, "PART_COMMANDS", 1)
+        yield
+
+
+def new_engine() -> Engine:
+    return Engine(keyspace=Keyspace(lambda: 1_000_000))
+
+
+@dataclass
+class Call:
+    """What a client said and waits for."""
+
+    client: int
+    commands: list[list[bytes]]
+    reply: bytes | None = None
+    listed: bool = False
+
+
+class Story:
+    """Clients who do not wait for each other."""
+
+    def __init__(self) -> None:
+        self.engine = new_engine()
+        self.sessions = [self.engine.session() for _ in range(CLIENTS)]
+        self.subscriber = self.engine.session()
+        self.subscriber.run([b"PSUBSCRIBE", b"__keyspace*"])
+        self.subscriber.take()
+        self.calls: dict[Session, Call] = {}
+        self.order: list[Call | int] = []
+        """As if they had run at once in this order; a number stands for a client who left."""
+        self.history: list[Any] = []
+        self.began = False
+
+    def say(self, client: int, commands: list[list[bytes]]) -> None:
+        session = self.sessions[client]
+        if session.pending is not None:
+            return
+        self.calls[session] = call = Call(client, commands)
+        for command in commands:
+            reply = session.table[command[0]](session, command)
+        if session.pending is None:
+            self.ends(session, call, reply)
+
+    def go_on(self, which: int) -> None:
+        waiting = list(self.engine.suspended)
+        if waiting:
+            session = waiting[which % len(waiting)]
+            reply = session.advance(1)
+            if reply is not None:
+                whole = b"".join(reply) if isinstance(reply, list) else reply
+                self.ends(session, self.calls[session], whole)
+
+    def ends(self, session: Session, call: Call, reply: bytes | None) -> None:
+        call.reply = reply
+        del self.calls[session]
+        if not call.listed:
+            self.order.append(call)
+
+    def leave(self, client: int) -> None:
+        session = self.sessions[client]
+        self.calls.pop(session, None)  # what only waited does not happen
+        self.engine.close(session)
+        self.order.append(client)
+        self.sessions[client] = self.engine.session()
+
+    def look(self) -> None:
+        """Note which write has begun, and what has reached the journal."""
+        keyspace = self.engine.keyspace
+        effects = [*map(msgpack.unpackb, keyspace.packed_effects), *keyspace.effects]
+        written: set[bytes] = set()
+        for effect in effects:
+            written.update(effect[1] if effect[0] in {"mst", b"mst"} else effect[1:2])
+        write = self.engine.isolation._write
+        if write is not None:
+            self.began = True
+            call = self.calls[write.session]
+            if not call.listed:
+                call.listed = True
+                self.order.append(call)
+            assert write.keys.keys().isdisjoint(written), "somebody was let in"
+        told = self.subscriber.take().partition(b"__keyspace@0__:")[2]
+        assert not told or told[:1] in written, "somebody heard of what is not in the journal"
+        self.history += effects
+        keyspace.clear_effects()
+
+
+@given(steps)
+def test_every_reply_and_the_end_are_those_of_one_after_the_other(
+    script: list[tuple[str, int, Any]],
+) -> None:
+    story = Story()
+    for what, which, more in [*script, ("go on", 0, 300)]:
+        if what == "say":
+            story.say(which, more)
+        elif what == "leave":
+            story.leave(which)
+        for _ in range(more if what == "go on" else 0):
+            story.go_on(which)
+            story.look()
+        story.look()
+    assert not story.calls, "somebody waits for ever"
+    assert not story.engine.suspended
+    assert not story.engine.sleeping
+    event("something was isolated" if story.began else "nothing was isolated")
+
+    serial = new_engine()
+    sessions = [serial.session() for _ in range(CLIENTS)]
+    for call in story.order:
+        if isinstance(call, int):
+            serial.close(sessions[call])
+            sessions[call] = serial.session()
+            continue
+        for command in call.commands:
+            expected = sessions[call.client].run(command)
+        if call.reply is not None:
+            assert call.reply == expected, call
+    assert sorted(story.engine.keyspace.dump()) == sorted(serial.keyspace.dump())
+    again = Keyspace(lambda: 1_000_000)
+    again.apply_many(story.history)
+    assert sorted(again.dump()) == sorted(serial.keyspace.dump())
+    story.engine.keyspace.check()
