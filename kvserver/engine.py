@@ -8,7 +8,8 @@ Gates: something that must see every command before it runs (MONITOR, a memory l
 that takes no writes, a SLOWLOG of everything) closes a gate: ``engine.gate(name, check)``.
 ``check(session, command, args)`` may raise CommandError to refuse it. While any gate is closed all
 commands take the long way, while none is they pay nothing. (Behind the gate of a memory limit
-alone, runs of GETs and SETs still go quickly: they see to the limit themselves.)
+alone, runs of GETs and SETs still go quickly: they see to the limit themselves.) All take the
+long way, too, while a long write is isolated (see ``isolation``); a gate that changes ends that.
 """
 
 from __future__ import annotations

@@ -88,8 +88,7 @@ class Keyspace(Store):
     def clear_effects(self) -> None:
         """Forget what changed: it is in the journal."""
         self.effects.clear()
-        if self.packed_effects:
-            self.packed_effects.clear()
+        self.packed_effects.clear()
 
     def tick(self) -> int:
         """Look at the clock; return and keep what it says."""

@@ -32,6 +32,7 @@ from kvserver.ingest import parse_header, unpack_deltas
 from kvserver.keybuckets import ENTRIES_AT_ONCE, KeyBuckets
 from kvserver.ledger import Ledger
 from kvserver.longstring import LongString, whole, written_over
+from kvserver.untracked import untrack
 from kvserver.values import FOLD_STEP_BYTES, SummaryValue, Value, appended, folded, is_folded
 from parser.summary import SummaryError
 
@@ -191,9 +192,10 @@ class Store:
             self.buckets.arrivals.append(key)
             value = b""
         written = written_over(value, len(value) if offset is None else offset, part)
+        self.data[key] = written
         if type(written) is LongString:
             self.any_long = True
-        self.data[key] = written
+            untrack(self.data)  # else each collection would look at every key
         return len(written)
 
     def _apply_ing(self, raw_header: bytes, packed: bytes) -> None:

@@ -1,4 +1,4 @@
-"""A subclass of ``bytes`` that the garbage collector does not walk over.
+"""What the garbage collector need not walk over: a subclass of ``bytes``, and a dict of values.
 
 Every class that Python code defines is tracked by the collector, even one that can refer to
 nothing: 16 bytes more for each value, and with four million of them a collection that stops a
@@ -12,7 +12,7 @@ import ctypes
 import sys
 from typing import Any
 
-__all__ = ["untracked_bytes"]
+__all__ = ["untrack", "untracked_bytes"]
 
 _END_OF_SLOTS = 0
 _DOC = 56
@@ -32,8 +32,24 @@ class _Spec(ctypes.Structure):
     )
 
 
+_untrack: Any = None
+if sys.implementation.name == "cpython":
+    _untrack = ctypes.pythonapi.PyObject_GC_UnTrack
+    _untrack.restype = None
+    _untrack.argtypes = [ctypes.py_object]
+
 _kept: list[Any] = []
 """What types may still point to."""
+
+
+def untrack(container: dict[Any, Any]) -> None:
+    """Take a dict out of the collector's sight, until it is given something that may be tracked.
+
+    A dict of bytes alone is out of its sight already. What is in this one must not refer to it, not
+    even by way of others: then nothing is lost. Costs 0.3 µs.
+    """
+    if sys.implementation.name == "cpython" and type(container) is dict:
+        _untrack(container)
 
 
 def untracked_bytes(name: str, doc: str) -> Any:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import sys
 from collections.abc import Iterator
 from unittest.mock import patch
 
@@ -10,6 +12,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from kvserver import bitops, longstring
+from kvserver.keyspace import Keyspace
 from kvserver.longstring import LongString, String, whole, written_over
 
 WRITES = st.lists(st.tuples(st.integers(0, 40), st.binary(max_size=20)), min_size=1, max_size=12)
@@ -39,6 +42,20 @@ def made_by(start: bytes, writes: list[tuple[int, bytes]]) -> tuple[String, byte
         model = expected(model, offset, part)
         assert whole(before) == copy, "what others hold has changed"
     return string, model
+
+
+@pytest.mark.skipif(sys.implementation.name != "cpython", reason="is about CPython's collector")
+def test_the_collector_does_not_look_at_all_keys_because_of_a_long_string() -> None:
+    space = Keyspace()
+    space.set_many([b"%d" % n for n in range(100)], [b"value"] * 100)
+    for _ in range(3):
+        space.append(b"long", b"x" * 50)
+        space.set(b"short", b"x")
+        assert not gc.is_tracked(space.data)
+    gc.collect()
+    assert space.string(b"long") is not None
+    assert whole(space.data[b"long"]) == b"x" * 150
+    assert not gc.is_tracked(space.data)
 
 
 @given(st.binary(max_size=30), WRITES)
