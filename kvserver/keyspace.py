@@ -24,7 +24,7 @@ from kvserver.catalogue import PatternError
 from kvserver.errors import CommandError
 from kvserver.feeds import ChangeFeed
 from kvserver.ingest import check_deltas, parse_header, unpack_deltas
-from kvserver.longstring import LongString, String, whole
+from kvserver.longstring import STRINGS, String, whole
 from kvserver.store import Effect, Store
 from kvserver.values import SummaryValue, Value, appended, is_folded
 from parser.summary import Summary, SummaryError, fold, pack
@@ -35,7 +35,6 @@ Listener = Callable[[bytes, str], None]
 
 WRONG_TYPE: Final = "WRONGTYPE Operation against a key holding the wrong kind of value"
 _EXPIRY_TRIES: Final = 100
-_STRINGS: Final[frozenset[type]] = frozenset([bytes, LongString])
 
 
 def wall_clock_ms() -> int:
@@ -401,9 +400,9 @@ class Keyspace(Store):
     def _make_room(self, keys: Iterable[bytes]) -> None:
         """Refuse when a key holds a string; let due keys go."""
         data, deadlines = self.data, self.deadlines
-        if not _STRINGS.isdisjoint(map(type, map(data.get, keys))):
+        if not STRINGS.isdisjoint(map(type, map(data.get, keys))):
             for key in keys:
-                if type(self.peek(key)) in _STRINGS:
+                if type(self.peek(key)) in STRINGS:
                     raise CommandError(WRONG_TYPE)
         if deadlines:
             for key in keys:

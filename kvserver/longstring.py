@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import Final, TypeAlias, overload
 
-__all__ = ["LongString", "String", "whole", "written_over"]
+__all__ = ["STRINGS", "LongString", "String", "whole", "written_over"]
 
 BLOCK_BYTES: Final = 1 << 15
 """A compromise: a write copies one block, and a reference for each of them."""
@@ -66,6 +66,7 @@ class LongString:
 
 
 String: TypeAlias = bytes | LongString
+STRINGS: Final[frozenset[type]] = frozenset([bytes, LongString])
 
 
 def whole(string: String) -> bytes:

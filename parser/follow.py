@@ -119,6 +119,8 @@ class Follower:
         self._notice_names(seen, now)
         # Those first that are known: what is learnt of them tells what the others are.
         more = await self._read_on(list(self._tails.items()), now)
+        if self._stopping:
+            return False
         met = await self._meet(seen, now)
         more |= await self._read_on([(inode, self._tails[inode]) for inode in met], now)
         if self.sink.retries != self._retries:

@@ -10,6 +10,7 @@ from kvserver.commands.strings import (
     SLICE_KEYS,
     absolute_deadline,
     in_isolation,
+    set_in_slices,
     set_with_deadline,
     string_reply,
 )
@@ -120,8 +121,5 @@ def _set_if_none_exists(keyspace: Keyspace, args: list[bytes]) -> Steps:
         if any(map(keyspace.exists, args[start : start + 2 * SLICE_KEYS : 2])):
             return ZERO
         yield
-    for start in range(1, len(args), 2 * SLICE_KEYS):
-        part = args[start : start + 2 * SLICE_KEYS]
-        keyspace.set_many(part[::2], part[1::2])
-        yield
+    yield from set_in_slices(keyspace, args)
     return ONE

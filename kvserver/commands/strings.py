@@ -199,12 +199,13 @@ def mset(session: Session, args: list[bytes]) -> Reply:
     if len(args) % 2 == 0:
         raise CommandError(wrong_arity("mset"))
     if len(args) > 2 * LONG and session.engine.isolation.suits(session):
-        return in_isolation(session, args, _set_in_slices(session.keyspace, args))
+        return in_isolation(session, args, set_in_slices(session.keyspace, args))
     session.keyspace.set_many(args[1::2], args[2::2])
     return resp.OK
 
 
-def _set_in_slices(keyspace: Keyspace, args: list[bytes]) -> Steps:
+def set_in_slices(keyspace: Keyspace, args: list[bytes]) -> Steps:
+    """Set the keys of an MSET or MSETNX, some in each step."""
     for start in range(1, len(args), 2 * SLICE_KEYS):
         part = args[start : start + 2 * SLICE_KEYS]
         keyspace.set_many(part[::2], part[1::2])

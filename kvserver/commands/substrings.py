@@ -45,8 +45,7 @@ def _getrange(session: Session, args: list[bytes]) -> bytes:
     found = clip_range(start, end, len(value))
     if found is None:
         return EMPTY_BULK
-    part = value[found[0] : found[1] + 1]
-    return string_reply(session, part)
+    return string_reply(session, value[found[0] : found[1] + 1])
 
 
 @TABLE.command("getrange", 4, "readonly", keys=(1, 1, 1), since="2.4.0")

@@ -8,8 +8,8 @@ from kvserver import resp
 from kvserver.commands.table import CommandTable, wrong_arity
 from kvserver.errors import CommandError
 from kvserver.ledger import SourceState
+from kvserver.longstring import STRINGS
 from kvserver.session import Session
-from kvserver.values import SummaryValue
 from parser.summary import Position, SummaryError, from_json, pack, unpack
 
 TABLE: Final = CommandTable("summary")
@@ -38,7 +38,7 @@ def merge(session: Session, args: list[bytes]) -> bytes:
     keys = args[1::2]
     deltas = [_delta(raw) for raw in args[2::2]]
     for key in keys:
-        if type(keyspace.peek(key)) not in {SummaryValue, type(None)}:
+        if type(keyspace.peek(key)) in STRINGS:
             raise CommandError("WRONGTYPE Operation against a key holding the wrong kind of value")
     for key, delta in zip(keys, deltas, strict=True):
         keyspace.merge(key, delta)

@@ -10,14 +10,13 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Generator
 from pathlib import Path
-from typing import TypeVar
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from kvserver.commands.table import at_once
 from kvserver.crc64 import crc64
 from kvserver.dumped import BAD_FOOTER, BAD_FORMAT, around, unpacked
 from kvserver.errors import CommandError
@@ -49,24 +48,14 @@ VALUES = {
     ),
 }
 LIMIT = 1 << 22
-_T = TypeVar("_T")
-
-
-def finished(steps: Generator[None, None, _T]) -> _T:
-    while True:
-        try:
-            next(steps)
-        except StopIteration as done:
-            result: _T = done.value
-            return result
 
 
 def dumped(value: bytes) -> bytes:
-    return b"".join(finished(around(value)))
+    return b"".join(at_once(around(value)))
 
 
 def restored(payload: bytes, max_bytes: int = LIMIT) -> bytes:
-    return finished(unpacked(payload, max_bytes))
+    return at_once(unpacked(payload, max_bytes))
 
 
 def closed(body: bytes, version: int = 10) -> bytes:

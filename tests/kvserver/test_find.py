@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fnmatch
 import json
-from collections.abc import Generator
 from typing import Any
 
 import hiredis
@@ -15,6 +14,7 @@ from hypothesis import strategies as st
 from kvserver import index as index_module
 from kvserver import indexstate
 from kvserver import query as query_module
+from kvserver.commands.table import at_once
 from kvserver.engine import Engine
 from kvserver.index import SummaryIndex
 from kvserver.indexstate import ERROR_LEVELS
@@ -34,14 +34,6 @@ TEXTS = {
     4: b"connection from <*> closed",
 }
 KEYS = (*(b"key_%d" % n for n in range(12)), b"other", b"level")
-
-
-def run(work: Generator[None, None, Any]) -> Any:
-    while True:
-        try:
-            next(work)
-        except StopIteration as done:
-            return done.value
 
 
 TIMES = st.one_of(st.none(), st.integers(-5, 20))
@@ -168,7 +160,7 @@ def test_find_equals_a_look_at_every_summary(wide: int, steps: list[Any]) -> Non
         for step in [*steps, Query(limit=0)]:
             keyspace.tick()
             if isinstance(step, Query):
-                found = run(find(index, step))
+                found = at_once(find(index, step))
                 agrees(keyspace, step, found)
                 if not keyspace.deadlines:
                     index.check()
@@ -227,7 +219,7 @@ def test_queries_that_run_at_once_among_changes_never_show_what_is_gone_and_leav
         assert not running
         keyspace.expire_due(100)
         for query in queries:
-            agrees(keyspace, query, run(find(index, query)))
+            agrees(keyspace, query, at_once(find(index, query)))
         index.check()
 
 
@@ -425,8 +417,8 @@ def test_no_event_is_lost_in_a_timeline(keys: list[tuple[int, int, int]], bucket
         summary = Summary(count, (first, 1, 0), (first + life, 1, 1), {"INFO": count})
         keyspace.merge(b"%d" % n, pack(summary))
     index = SummaryIndex(keyspace)
-    found = run(find(index, Query(limit=0)))
-    told = run(timeline(index, found.keys, buckets))
+    found = at_once(find(index, Query(limit=0)))
+    told = at_once(timeline(index, found.keys, buckets))
     rows = told["levels"].get("INFO", [])
     assert len(rows) <= buckets
     assert sum(rows) == sum(count for count, _, _ in keys)
