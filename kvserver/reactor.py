@@ -11,43 +11,30 @@ Guarantees:
   policy says so, on disk).
 * An exception in a command is one client's error reply. A client that sends garbage, too much, or
   does not read is disconnected; the others notice nothing.
-* A long command (a handler that returned a generator) is advanced a few milliseconds a turn while
-  the commands of other clients run in between.
 """
 
 from __future__ import annotations
 
 import contextlib
-import logging
 import socket
-import time
 from time import monotonic, perf_counter_ns
 from typing import TYPE_CHECKING, Final
 
 import trio
 
 from kvserver.acceptor import Acceptor
-from kvserver.alike import PART_COMMANDS, groups, run_group
 from kvserver.busypoll import BusyPolling
-from kvserver.commands.table import NEXT_TURN, Work
-from kvserver.commits import Commits
 from kvserver.connections import RECV_BYTES, Connection
-from kvserver.errors import CommandError
+from kvserver.execution import SLICE_NS, Execution
 from kvserver.poller import BROKEN, READ, WRITE
 from kvserver.quick import can_be_joined, serve, serve_alike
 from kvserver.runs import NEXT
 
 if TYPE_CHECKING:
     from kvserver.engine import Engine
-    from kvserver.session import Session
-    from kvserver.stats import Stats
 
 __all__ = ["SHORT_LINGER_S", "Connection", "Reactor"]
 
-log = logging.getLogger("kvserver")
-
-SLICE_NS: Final = 1_500_000
-"""How long a turn works on suspended commands, expiry and freeing, each."""
 LINGER_S: Final = 0.005
 """How long to wait in epoll for the next request before Trio gets the word: going through Trio
 costs 25 µs, which is as much as a whole round trip of a lone client. A shorter wait would cost one,
@@ -55,10 +42,6 @@ too: what ends before the system's next tick (4 ms) makes it set a timer, 5 µs 
 machine."""
 SHORT_LINGER_S: Final = 0.001
 """The same where Trio has clients of its own, with TLS, who would wait that long."""
-LARGE_REPLY_BYTES: Final = 16384
-"""Above it, a reply is a reason to look at how much the client is owed."""
-MAX_NAME_BYTES: Final = 64
-"""What is remembered of the last command of a client is no more than a name."""
 ALIKE_BYTES: Final = 2048
 ALIKE_TOTAL_BYTES: Final = 1 << 14
 MANY_ALIKE: Final = 3
@@ -70,7 +53,7 @@ EXPIRE_KEYS: Final = 200
 FREE_ENTRIES: Final = 2000
 
 
-class Reactor(Commits):
+class Reactor(Execution):
     """Serves the sockets of an engine."""
 
     def __init__(self, engine: Engine) -> None:
@@ -103,7 +86,7 @@ class Reactor(Commits):
         poller = self._poller
         fileno = poller.fileno()
         wait = self.busy_polling.wait
-        gave_way = time.perf_counter_ns()
+        gave_way = perf_counter_ns()
         while not self._stopping:
             if self._committing is not None:
                 await self.committed()
@@ -115,15 +98,15 @@ class Reactor(Commits):
                     await trio.lowlevel.wait_readable(fileno)
                 else:
                     await trio.sleep(SHORT_LINGER_S)
-                gave_way = time.perf_counter_ns()
+                gave_way = perf_counter_ns()
                 continue
             if self.turn(ready) and self.service is not None and self.service.must_commit:
                 await self._commit()
-                gave_way = time.perf_counter_ns()
+                gave_way = perf_counter_ns()
             self.send_replies()
-            if time.perf_counter_ns() - gave_way > GIVE_WAY_NS:
+            if perf_counter_ns() - gave_way > GIVE_WAY_NS:
                 await trio.lowlevel.checkpoint()
-                gave_way = time.perf_counter_ns()
+                gave_way = perf_counter_ns()
 
     @property
     def _is_behind(self) -> bool:
@@ -259,18 +242,6 @@ class Reactor(Commits):
                 name = self._serve(connection, data)
         return name
 
-    def _read_generally(self, connection: Connection, data: bytes) -> None:
-        reader = connection.reader
-        commands = reader.feed(data)
-        if commands:
-            commands = self.execute(connection.session, commands)
-        self._served.append((connection, commands))
-        if reader.error is not None or reader.held_bytes:
-            self._look_at_rest(connection)
-        connection.idle = reader.idle
-        if connection.session.authenticated and reader.limited:
-            reader.limited = False
-
     def _sample(self, name: bytes | None, data: bytes, ns: int) -> None:
         """Note what the first client of a turn took, receiving included, for the percentiles."""
         if name is None:
@@ -278,118 +249,15 @@ class Reactor(Commits):
         n = data.count(NEXT) + 1
         self.engine.stats.sampled(name.decode("ascii", "replace").lower(), ns // n, n)
 
-    def execute(self, session: Session, commands: list[list[bytes]]) -> list[list[bytes]]:
-        """Run commands of one client; return which of them, the replies are in ``session.out``.
-
-        The others wait behind a long command, or (a long pipeline) for others to have their turn.
-        """
-        waiting = len(session.backlog)
-        if len(commands) <= PART_COMMANDS:
-            self._execute_part(session, commands)
-        else:
-            until = perf_counter_ns() + SLICE_NS
-            for start in range(0, len(commands), PART_COMMANDS):
-                if start and perf_counter_ns() > until and session.pending is None:
-                    session.hold(_after_turn(self.engine.stats, self.engine.stats.turns))
-                    session.backlog += commands[start:]
-                    break
-                self._execute_part(session, commands[start : start + PART_COMMANDS])
-        waiting = len(session.backlog) - waiting
-        if waiting:
-            commands = commands[:-waiting]
-        calls = self.engine.stats.calls
-        for args in commands:
-            name = args[0]
-            calls[name] = calls.get(name, 0) + 1
-        if commands:
-            session.last_called = commands[-1][0][:MAX_NAME_BYTES]
-        if session.pending is not None and isinstance(session.transport, Connection):
-            self._want(session.transport, session.transport.events & ~READ)
-        return commands
-
-    def _execute_part(self, session: Session, commands: list[list[bytes]]) -> None:
-        for handler, some in groups(commands):
-            if handler is not None and session.table is self.engine.quick_table:
-                replies = run_group(session, handler, some)
-                if replies is not None:
-                    session.out.append(replies)
-                    if len(replies) > LARGE_REPLY_BYTES:
-                        self._weigh(session)
-                    continue
-            self._execute_each(session, some)
-
-    def _execute_each(self, session: Session, commands: list[list[bytes]]) -> None:
-        append = session.out.append
-        rest = iter(commands)
-        while True:
-            try:
-                for args in rest:
-                    reply = session.table[args[0]](session, args)
-                    append(reply)
-                    if len(reply) > LARGE_REPLY_BYTES:
-                        self._weigh(session)
-                break
-            except CommandError as error:
-                append(session.failed_call(args, error.text))
-            except Exception as error:  # noqa: BLE001 - one client's fault is never another's
-                append(self.engine.internal_error(session, error))
-
-    def _look_at_rest(self, connection: Connection) -> None:
-        """A request is incomplete or broken: see to the limits."""
-        reader, stats = connection.reader, self.engine.stats
-        if reader.error is not None:
-            self._tell_error(connection)
-        elif reader.held_bytes > self.engine.config.max_query_bytes:
-            stats.query_limit_closed += 1
-            log.warning("client %d: query buffer limit, closed", connection.session.id)
-            self.close(connection)
-        elif not connection.partial_since:
-            connection.partial_since = time.monotonic()
-
-    def _tell_error(self, connection: Connection) -> None:
-        """Say that bytes were no request, once everything before them is answered."""
-        session, error = connection.session, connection.reader.error
-        if error is not None and session.pending is None and not session.closing:
-            session.protocol_error(error)
-
-    def _advance_suspended(self) -> None:
-        engine = self.engine
-        until = time.perf_counter_ns() + SLICE_NS
-        for session in list(engine.suspended):
-            since = session.suspended_since
-            reply = session.advance(SLICE_NS // len(engine.suspended) + 1)
-            if reply is not None:
-                session.answer(reply)
-                if isinstance(reply, list):
-                    self._hold_if_owed_enough(session)
-                if session.pending is None:
-                    self._run_backlog(session, [] if since is None else [since[1]])
-                engine.dirty[session] = None
-            if time.perf_counter_ns() > until:
-                break
-            if session in engine.suspended:  # to the end of the queue
-                del engine.suspended[session]
-                engine.suspended[session] = None
-
-    def _run_backlog(self, session: Session, answered: list[list[bytes]]) -> None:
-        """Run what waited behind a command, which is in ``answered`` if it had a reply."""
-        commands, session.backlog = session.backlog, []
-        if commands:
-            commands = self.execute(session, commands)
-        transport = session.transport
-        if isinstance(transport, Connection):
-            self._served.append((transport, answered + commands))
-            self._tell_error(transport)
-
     def expire(self) -> None:
         """Delete keys that are due, for a slice of time; none while a long write is isolated."""
         keyspace = self.engine.keyspace
         if self.engine.isolation.active:
             self._expiry_behind = True
             return
-        until = time.perf_counter_ns() + SLICE_NS
+        until = perf_counter_ns() + SLICE_NS
         while keyspace.expire_due(EXPIRE_KEYS) == EXPIRE_KEYS:
-            if time.perf_counter_ns() > until:
+            if perf_counter_ns() > until:
                 self._expiry_behind = True
                 return
         self._expiry_behind = False
@@ -426,10 +294,3 @@ class Reactor(Commits):
         self._nudged.close()
         self._nudging.close()
         self.engine.nudge = lambda: None
-
-
-def _after_turn(stats: Stats, turn: int) -> Work:
-    """Nothing to do but to let others go first."""
-    while stats.turns == turn:
-        yield NEXT_TURN
-    return b""

@@ -13,8 +13,7 @@ import pytest
 import trio
 import trio.testing
 
-from kvserver import reactor as reactors
-from kvserver import resp
+from kvserver import execution, resp
 from kvserver.alike import PART_COMMANDS
 from kvserver.columnwise import RUNS, Columns
 from kvserver.config import Config
@@ -231,7 +230,7 @@ def test_a_long_write_that_the_journal_did_not_take_is_answered_with_misconf() -
 
 
 def test_a_long_pipeline_lets_others_have_their_turn(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reactors, "SLICE_NS", 0)  # one part takes as long as a turn may
+    monkeypatch.setattr(execution, "SLICE_NS", 0)  # one part takes as long as a turn may
     parts = 5
     engine = Engine()
     reactor = Reactor(engine)
@@ -260,7 +259,7 @@ def test_a_long_pipeline_lets_others_have_their_turn(monkeypatch: pytest.MonkeyP
 def test_what_stands_before_garbage_is_answered_first(
     long: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reactors, "SLICE_NS", 0)
+    monkeypatch.setattr(execution, "SLICE_NS", 0)
 
     async def main() -> None:
         async with running() as place:

@@ -7,8 +7,7 @@ import trio
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kvserver import reactor as reactors
-from kvserver import resp
+from kvserver import execution, resp
 from kvserver.alike import groups
 from kvserver.engine import Engine
 from kvserver.reactor import Reactor
@@ -40,9 +39,9 @@ def test_a_pipeline_is_answered_as_its_commands_one_by_one(
     session, single = together.session(), alone.session()
     reactor = Reactor(together)
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(reactors, "PART_COMMANDS", part)
+        patched.setattr(execution, "PART_COMMANDS", part)
         if slow:
-            patched.setattr(reactors, "SLICE_NS", -1)  # each part is one too many for a turn
+            patched.setattr(execution, "SLICE_NS", -1)  # each part is one too many for a turn
         ran = len(reactor.execute(session, commands)) if commands else 0
         while session.pending is not None:
             together.stats.turns += 1
