@@ -7,6 +7,7 @@ the books with a plain reading of the log.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
@@ -14,6 +15,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -41,16 +43,41 @@ def oracle(log: Path) -> hdfs_oracle.Oracle:
     return hdfs_oracle.read(data, source_id(data))
 
 
-def start_ingest(port: int, log: Path, *options: str) -> subprocess.Popen[str]:
+@contextlib.contextmanager
+def ingest(port: int, log: Path, *options: str) -> Iterator[subprocess.Popen[str]]:
+    """A run over the log; it does not outlive the block."""
     command = [sys.executable, "-m", "kvclient", "--port", str(port), "ingest", str(log)]
-    return subprocess.Popen(
+    with subprocess.Popen(
         [*command, "--json", "--workers", "2", "--range-bytes", "9000", *options],
         cwd=ROOT,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-    )
+    ) as run:
+        try:
+            yield run
+        finally:
+            run.kill()
+
+
+def ingest_to_its_end(port: int, log: Path) -> tuple[int, str, str]:
+    """Return the exit status of a run, and what it said on stdout and stderr."""
+    with ingest(port, log) as run:
+        out, err = run.communicate(timeout=60)
+    return run.returncode, out, err
+
+
+def wait_for_a_key(client: Client, run: subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + 20
+    while not client.execute("DBSIZE") and time.monotonic() < deadline and run.poll() is None:
+        time.sleep(0.005)
+
+
+def kill(pid: int) -> None:
+    """Kill a process; one that ended by itself a moment ago is as good."""
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
 
 
 def producers_of(pid: int) -> list[int]:
@@ -87,9 +114,8 @@ def test_a_run_that_is_killed_is_resumed_exactly(
         try:
             server = strike(server, data, log, victim, draw)
             for _ in range(5):
-                again = start_ingest(server.port, log)
-                out, err = again.communicate(timeout=60)
-                if again.returncode == 0:
+                status, out, err = ingest_to_its_end(server.port, log)
+                if status == 0:
                     break
                 assert "died twice" in err, err
             report = json.loads(out)
@@ -103,31 +129,29 @@ def strike(
     server: ServerProcess, data: Path, log: Path, victim: str, draw: random.Random
 ) -> ServerProcess:
     """Start a run and kill its victim at a random moment; return the server that runs then."""
-    run = start_ingest(server.port, log)
-    with Client(server.url) as client:
-        deadline = time.monotonic() + 20
-        while not client.execute("DBSIZE") and time.monotonic() < deadline and run.poll() is None:
-            time.sleep(0.005)
-    time.sleep(draw.uniform(0, 0.5))
-    if victim == "consumer":
-        run.kill()
-    elif victim == "producer":
-        for _ in range(draw.randrange(1, 4)):
+    with ingest(server.port, log) as run:
+        with Client(server.url) as client:
+            wait_for_a_key(client, run)
+        time.sleep(draw.uniform(0, 0.5))
+        if victim == "consumer":
+            run.kill()
+        elif victim == "producer":
+            for _ in range(draw.randrange(1, 4)):
+                pids = producers_of(run.pid)
+                if pids:
+                    kill(draw.choice(pids))
+                time.sleep(draw.uniform(0, 0.1))
+        elif victim == "server":
+            server.kill()
+            time.sleep(draw.uniform(0, 0.3))
+            server = start_server(data, "--fsync", "always", "--port", str(server.port))
+        else:
             pids = producers_of(run.pid)
-            if pids:
-                os.kill(draw.choice(pids), signal.SIGKILL)
-            time.sleep(draw.uniform(0, 0.1))
-    elif victim == "server":
-        server.kill()
-        time.sleep(draw.uniform(0, 0.3))
-        server = start_server(data, "--fsync", "always", "--port", str(server.port))
-    else:
-        pids = producers_of(run.pid)
-        for pid in (run.pid, *pids, server.process.pid):
-            os.kill(pid, signal.SIGKILL)
-        server.process.wait(timeout=30)
-        server = start_server(data, "--fsync", "always")
-    run.communicate(timeout=60)
+            for pid in (run.pid, *pids, server.process.pid):
+                kill(pid)
+            server.process.wait(timeout=30)
+            server = start_server(data, "--fsync", "always")
+        run.communicate(timeout=60)
     if victim == "server":  # it waited for the server, and went on by itself
         assert run.returncode == 0
     return server
@@ -139,10 +163,8 @@ def test_ctrl_c_keeps_what_was_counted_and_says_how_far_it_got(
 ) -> None:
     server = start_server(tmp_path / "data", "--fsync", "always")
     try:
-        run = start_ingest(server.port, log)
-        with Client(server.url) as client:
-            while not client.execute("DBSIZE"):
-                time.sleep(0.005)
+        with ingest(server.port, log) as run, Client(server.url) as client:
+            wait_for_a_key(client, run)
             run.send_signal(signal.SIGINT)
             out, err = run.communicate(timeout=30)
             assert run.returncode == 130, err
@@ -152,7 +174,7 @@ def test_ctrl_c_keeps_what_was_counted_and_says_how_far_it_got(
             (source,) = client.execute("SOURCES")
             assert source[b"books"][b"lines"] == first["lines"]
         assert not producers_of(run.pid)
-        rest = json.loads(start_ingest(server.port, log).communicate(timeout=60)[0])
+        rest = json.loads(ingest_to_its_end(server.port, log)[1])
         assert first["lines"] + rest["lines"] == LINES
         assert first["new_keys"] + rest["new_keys"] == len(oracle.summaries)
         check(server, oracle, log)
@@ -165,19 +187,20 @@ def test_a_server_that_stays_away_ends_the_run_with_a_hint(
     tmp_path: Path, log: Path, oracle: hdfs_oracle.Oracle
 ) -> None:
     server = start_server(tmp_path / "data", "--fsync", "always")
-    run = start_ingest(server.port, log, "--retry", "500ms")
-    with Client(server.url) as client:
-        while not client.execute("DBSIZE"):
-            time.sleep(0.005)
-    server.kill()
-    _, err = run.communicate(timeout=30)
+    try:
+        with ingest(server.port, log, "--retry", "500ms") as run:
+            with Client(server.url) as client:
+                wait_for_a_key(client, run)
+            server.kill()
+            _, err = run.communicate(timeout=30)
+    finally:
+        server.kill()
     assert run.returncode == 1
     assert "no server at" in err
     assert "run the same command again to resume" in err
     server = start_server(tmp_path / "data", "--fsync", "always")
     try:
-        again = start_ingest(server.port, log)
-        assert json.loads(again.communicate(timeout=60)[0])["lines"] < LINES
+        assert json.loads(ingest_to_its_end(server.port, log)[1])["lines"] < LINES
         check(server, oracle, log)
     finally:
         server.kill()
@@ -189,14 +212,13 @@ def test_a_server_that_stops_for_a_while_is_waited_for(
 ) -> None:
     server = start_server(tmp_path / "data")
     try:
-        run = start_ingest(server.port, log)
-        with Client(server.url) as client:
-            while not client.execute("DBSIZE"):
-                time.sleep(0.005)
-        server.process.send_signal(signal.SIGSTOP)
-        time.sleep(1)
-        server.process.send_signal(signal.SIGCONT)
-        out, err = run.communicate(timeout=60)
+        with ingest(server.port, log) as run:
+            with Client(server.url) as client:
+                wait_for_a_key(client, run)
+            server.process.send_signal(signal.SIGSTOP)
+            time.sleep(1)
+            server.process.send_signal(signal.SIGCONT)
+            out, err = run.communicate(timeout=60)
         assert run.returncode == 0, err
         assert json.loads(out)["lines"] == LINES
         check(server, oracle, log)
