@@ -10,8 +10,8 @@ MSET and EXEC are atomic: nobody sees one half done, neither now nor after a cra
 * Time stands still in it, and no key expires by itself meanwhile.
 
 That is the usual case. The others make it not begin, or end at once: a closed gate (but that of a
-limit on memory which evicts nothing), somebody who listens to changes (WATCH, events of keys), a
-client that goes away. Nor does it begin in the middle of another slow command that writes.
+limit on memory which evicts nothing), somebody who listens to changes (WATCH, events of keys). Nor
+does it begin in the middle of another slow command that writes. It outlives its client.
 """
 
 from __future__ import annotations
@@ -73,10 +73,14 @@ class Isolation:
         """Whether a write is going on."""
         return self._write is not None
 
+    def is_of(self, session: Session) -> bool:
+        """Whether the write that is going on is one of this session."""
+        return self._write is not None and self._write.session is session
+
     def suits(self, session: Session) -> bool:
         """Whether a long write of this session may be isolated, perhaps behind another one."""
-        engine, write = self._engine, self._write
-        if session.about.get("exec") or (write is not None and write.session is session):
+        engine = self._engine
+        if session.about.get("exec") or self.is_of(session):
             return False  # it is a part of a transaction
         return not (
             not engine.gates.keys() <= {"maxmemory"}
@@ -152,7 +156,7 @@ class Isolation:
 
     def concerns(self, session: Session, command: Command, args: list[bytes]) -> bool:
         """Whether a command has to wait until the end of a write."""
-        if self._write is None or session is self._write.session:
+        if self._write is None or self.is_of(session):
             return False
         if command.name != "exec":
             return self._touches(self._write, command, args)

@@ -320,13 +320,18 @@ class Session:
         return b"" if self.silent else reply
 
     def abandon(self) -> None:
-        """Drop the suspended command; the client is gone."""
-        if self.pending is not None:
+        """Drop the suspended command; the client is gone.
+
+        Only a long write that has begun goes on, to nobody: others would wait for the rest of it.
+        """
+        self.backlog.clear()
+        if self.engine.isolation.is_of(self):
+            self.transport = None
+        elif self.pending is not None:
             self.pending.close()
             self.pending = None
             self.engine.suspended.pop(self, None)
             self.engine.sleeping.pop(self, None)
-        self.backlog.clear()
 
     def _resume(self) -> None:
         since, self.suspended_since = self.suspended_since, None

@@ -229,6 +229,33 @@ def test_a_long_write_that_the_journal_did_not_take_is_answered_with_misconf() -
     trio.run(main)
 
 
+def test_a_long_write_outlives_its_client(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(execution, "SLICE_NS", 0)
+    engine = Engine()
+    engine.journal = journal = TestJournal()
+    reactor = Reactor(engine)
+    ours, theirs = socket.socketpair()
+    theirs.setblocking(False)
+    reactor.adopt(theirs, "", "")
+
+    def turn() -> None:
+        reactor.turn(reactor._poller.poll(0))
+        reactor.send_replies()
+
+    pairs = [b"key%d" % (n // 2) for n in range(4 * LONG)]
+    ours.sendall(encode(b"MSET", *pairs) + b"SET behind it\r\n")
+    while not engine.isolation.active:
+        turn()
+    ours.close()
+    reactor.close(next(iter(reactor.connections.values())))
+    assert not journal.records
+    while engine.suspended:
+        turn()
+    assert len(journal.records) == 1
+    assert set(engine.keyspace.data) == set(pairs)
+    trio.run(reactor.drain, 0)
+
+
 def test_a_long_pipeline_lets_others_have_their_turn(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(execution, "SLICE_NS", 0)  # one part takes as long as a turn may
     parts = 5

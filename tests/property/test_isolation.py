@@ -146,8 +146,9 @@ class Story:
 
     def leave(self, client: int) -> None:
         session = self.sessions[client]
-        self.calls.pop(session, None)  # what only waited does not happen
         self.engine.close(session)
+        if session.pending is None:
+            self.calls.pop(session, None)  # what only waited does not happen
         self.order.append(client)
         self.sessions[client] = self.engine.session()
 
