@@ -16,7 +16,7 @@ does it begin in the middle of another slow command that writes. It outlives its
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, TypeAlias
 
@@ -26,6 +26,7 @@ from kvserver.journal.record import new_packer
 if TYPE_CHECKING:
     from kvserver.commands.table import Command, Work
     from kvserver.engine import Engine
+    from kvserver.journal.record import Effect
     from kvserver.session import Session
 
 __all__ = ["LONG", "Isolation", "Steps"]
@@ -51,6 +52,8 @@ class _Write:
     steps: Steps | None
     """None when the last one is done."""
     began_ms: int
+    pack: Callable[[Effect], bytes] = field(default_factory=lambda: new_packer().pack)
+    """Its own, so that what large values made of its buffer goes with it."""
     packed_effects: list[bytes] = field(default_factory=list)
     reply: bytes = b""
 
@@ -60,7 +63,6 @@ class Isolation:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._pack = new_packer().pack
         self._write: _Write | None = None
         self._waiting: dict[Session, None] = {}
         self._isolated = 0
@@ -132,7 +134,7 @@ class Isolation:
             raise
         finally:
             # Packed while the cache still holds them: that takes a third of the time.
-            write.packed_effects += map(self._pack, keyspace.effects)
+            write.packed_effects += map(write.pack, keyspace.effects)
             keyspace.effects, keyspace.now = effects, now
 
     def finish(self) -> None:

@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from kvserver.journal.fs import File, FileSystem, Lock
 
 DEFAULT_SEGMENT_BYTES = 64 << 20
+LARGE_BODY_BYTES = 1 << 20
 MAX_EFFECTS = MAX_ELEMENTS // 2
 """In one record; a reader refuses twice as many."""
 
@@ -199,6 +200,8 @@ class Journal:
                 self._append_in_pieces(effects, packed, MAX_EFFECTS)
                 return
             body = self._body(effects, packed)
+            if len(body) > LARGE_BODY_BYTES:
+                self._packer = new_packer()  # the old one would keep a buffer of that size for ever
             if len(body) > MAX_BODY_BYTES:
                 if count == 1:
                     self._fail(f"a record of {len(body)} bytes cannot be written")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -65,6 +66,18 @@ def test_a_turn_with_more_effects_than_a_record_may_hold_becomes_several(
     assert journal.next_sequence == 4
     journal.close()
     assert opened(disk)[1] == effects
+
+
+def test_a_large_record_leaves_no_large_buffer_behind(tmp_path: Path) -> None:
+    journal, _ = opened(RealFileSystem(tmp_path))
+    value = bytes(32 << 20)
+    tracemalloc.start()
+    try:
+        journal.append([["set", b"large", value]])
+        assert tracemalloc.get_traced_memory()[0] < len(value) // 4
+    finally:
+        tracemalloc.stop()
+        journal.close()
 
 
 def test_effects_that_are_packed_come_before_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
