@@ -11,6 +11,7 @@ few keys picked at random, as Redis does; ``volatile-ttl`` takes the key that ex
 
 from __future__ import annotations
 
+import ctypes
 import logging
 import os
 import resource
@@ -36,6 +37,7 @@ __all__ = [
     "MeasuredData",
     "MemoryLimit",
     "entry_bytes",
+    "give_back_free_memory",
     "resident_bytes",
 ]
 
@@ -85,6 +87,16 @@ def resident_bytes() -> int:
     except OSError:
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+def give_back_free_memory() -> None:
+    """Give what the allocator holds for later back to the system, where it can (glibc).
+
+    Takes some 10 ms for 350 MB.
+    """
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
 
 
 class MeasuredData(dict[bytes, "Value"]):

@@ -8,7 +8,13 @@ from kvserver.commands.arguments import NOT_AN_INTEGER, SYNTAX_ERROR, help_reply
 from kvserver.commands.table import CommandTable
 from kvserver.errors import CommandError
 from kvserver.longstring import whole
-from kvserver.memory import DEADLINE_BYTES, TABLE_BYTES, entry_bytes, resident_bytes
+from kvserver.memory import (
+    DEADLINE_BYTES,
+    TABLE_BYTES,
+    entry_bytes,
+    give_back_free_memory,
+    resident_bytes,
+)
 from kvserver.numbers import parse_int
 from kvserver.resp import OK, bulk, encode, integer, verbatim
 from kvserver.session import Session
@@ -131,7 +137,8 @@ def doctor(session: Session, args: list[bytes]) -> bytes:  # noqa: ARG001 - as e
 
 @MEMORY.command("purge", 2, "admin", since="4.0.0")
 def purge(session: Session, args: list[bytes]) -> bytes:  # noqa: ARG001 - as every handler
-    """Accepted for the sake of clients; the allocator decides by itself."""
+    """Gives memory that was freed back to the system."""
+    give_back_free_memory()
     return OK
 
 

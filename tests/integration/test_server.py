@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import platform
 import resource
 import signal
 import socket
@@ -473,3 +474,24 @@ def test_who_comes_while_the_journal_is_read_is_told_so(tmp_path: Path) -> None:
     finally:
         process.terminate()
         assert process.wait(timeout=30) == 0
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    platform.libc_ver()[0] != "glibc", reason="another allocator than that of glibc"
+)
+def test_memory_that_was_freed_goes_back_to_the_system_when_asked_for(tmp_path: Path) -> None:
+    value = bytes(50_000)
+    with running_server(tmp_path, "--fsync", "no") as server, connect(server) as sock:
+        before = rss_bytes(server)
+        for n in range(1000):
+            sock.sendall(frame(b"SET", b"%d" % n, value))
+            exactly(sock, b"+OK\r\n")
+        assert rss_bytes(server) - before > 45_000_000
+        sock.sendall(frame(b"FLUSHALL"))
+        exactly(sock, b"+OK\r\n")
+        ends = time.monotonic() + 10
+        while rss_bytes(server) - before > 10_000_000:  # keys are freed slice by slice
+            assert time.monotonic() < ends
+            sock.sendall(frame(b"MEMORY", b"PURGE"))
+            exactly(sock, b"+OK\r\n")
