@@ -38,6 +38,7 @@ _MSETS: Final = frozenset([b"MSET", b"mset"])
 _opening_of_run: Final = re.compile(
     b"|".join(re.escape(b"*%d\r\n$%d\r\n%b\r\n" % (n, len(name), name)) for name, n in RUNS)
 ).match
+_Run = tuple[bytes, list[list[bytes]], list[list[bytes]]]
 _SHORT_BYTES: Final = 72
 """A shorter chunk is hardly a run."""
 _LARGE_BYTES: Final = 4096
@@ -144,12 +145,25 @@ def _serve_run(
     session: Session, tokens: list[bytes], count: int, chunk_bytes: int, calls: dict[bytes, int]
 ) -> bytes | None:
     """The same for a run of requests with so many arguments each, cut at the line ends."""
+    run = _read_run(tokens, count)
+    if run is None:
+        return None
+    name, heads, columns = run
+    reply = RUNS[name, count](session, columns, chunk_bytes)
+    if reply is None:
+        return None
+    session.out.append(reply)
+    calls[name] = calls.get(name, 0) + len(heads[0])
+    return name
+
+
+def _read_run(tokens: list[bytes], count: int) -> _Run | None:
+    """Return the name in a run of requests, and a column of headers and one of each argument."""
     head, name_head, name = tokens[:3]
-    handler = RUNS.get((name, count))
     width = 2 * count + 1
     n, rest = divmod(len(tokens) - 1, width)
     if (
-        handler is None
+        (name, count) not in RUNS
         or rest
         or tokens[-1]
         or name_head != _HEADS[len(name)]
@@ -158,38 +172,34 @@ def _serve_run(
         or tokens[2::width].count(name) != n
     ):
         return None
-    columns = []
+    heads, columns = [], []
     for at in range(3, width, 2):
-        column = tokens[at + 1 :: width]
-        if not _sizes_agree(tokens[at::width], column):
+        heads.append(tokens[at::width])
+        columns.append(tokens[at + 1 :: width])
+        if not _sizes_agree(heads[-1], columns[-1]):
             return None
-        columns.append(column)
-    reply = handler(session, columns, chunk_bytes)
-    if reply is None:
-        return None
-    session.out.append(reply)
-    calls[name] = calls.get(name, 0) + n
-    return name
+    return name, heads, columns
 
 
 def can_be_joined(name: bytes, data: bytes) -> bool:
     """Whether a chunk that ``serve`` took is of the kind that `serve_alike` takes."""
-    if name in _SETS:
-        return data.startswith(b"*3")  # without options
-    return name in _MSETS or (name in _GETS and NEXT not in data)
+    if name in _MSETS or (name in _SETS and data.startswith(b"*3")):
+        return True
+    return NEXT not in data and (name, _COUNTS.get(data[:2])) in RUNS
 
 
 def serve_alike(
     sessions: Sequence[Session], chunks: list[bytes], calls: dict[bytes, int]
 ) -> bytes | None:
-    """Run what several clients in plain state sent as if it were one run of GETs, SETs or MSETs.
+    """Run what several clients in plain state sent as if it were one run of equal commands.
 
     The chunks are of one size. Returns the name of the command, or None when they are anything
     else: then nothing has happened.
     """
-    found = run_of(b"".join(chunks))
+    data = b"".join(chunks)
+    found = run_of(data)
     if found is None:
-        return None
+        return _serve_one_each(sessions, data, calls)
     shape, (keys, values) = found
     each, rest = divmod(shape.requests, len(chunks))
     if rest or not each:
@@ -214,6 +224,28 @@ def serve_alike(
         count_found(sessions[0].keyspace, got)
     calls[shape.name] = calls.get(shape.name, 0) + shape.requests
     return shape.name
+
+
+def _serve_one_each(
+    sessions: Sequence[Session], data: bytes, calls: dict[bytes, int]
+) -> bytes | None:
+    """The same for one command of each client that is answered in one line: all but GET."""
+    tokens = data.split(_CRLF)
+    count = _COUNTS.get(tokens[0], _NO_COUNT)
+    run = _read_run(tokens, count) if len(tokens) > 2 * count else None
+    if run is None or run[0] in _GETS:
+        return None
+    name, heads, columns = run
+    n = len(sessions)
+    if n < 2 or any(column.count(column[0]) != n or len(column) != n for column in heads):
+        return None  # not each request is as long as a chunk, so one may begin in one of another
+    reply = RUNS[name, count](sessions[0], columns, len(data))
+    if reply is None:
+        return None
+    for session, line in zip(sessions, reply.split(_CRLF), strict=False):
+        session.out.append(line + _CRLF)
+    calls[name] = calls.get(name, 0) + n
+    return name
 
 
 def _sizes_agree(heads: list[bytes], args: list[bytes]) -> bool:

@@ -242,6 +242,7 @@ def test_mget_answers_what_get_answers_of_each_key(
     assert (one.hits, one.misses, one.expired) == (other.hits, other.misses, other.expired)
 
 
+one_byte = st.sampled_from([b"a", b"n", b"s", b"t", b"x", b"y", b"z"])
 same_length = st.one_of(
     st.lists(st.tuples(st.just(b"GET"), st.sampled_from([b"a", b"s", b"t", b"x"])), min_size=1),
     st.lists(st.tuples(st.just(b"set"), even, even), min_size=1),
@@ -253,6 +254,13 @@ same_length = st.one_of(
         st.tuples(st.just(b"mset"), even, even)
         | st.tuples(st.just(b"mset"), *[st.sampled_from([b"key", b"val"])] * 4),
     ),
+    *[
+        st.lists(st.tuples(st.just(name), one_byte), min_size=1)
+        for name in (b"INCR", b"decr", b"DEL", b"EXISTS")
+    ],
+    st.lists(st.tuples(st.just(b"INCRBY"), one_byte, st.sampled_from([b"1", b"7", b"x"]))),
+    st.lists(st.tuples(st.just(b"SETEX"), one_byte, st.sampled_from([b"100", b"070"]), even)),
+    st.lists(st.tuples(st.just(b"set"), even, even, st.just(b"EX"), st.just(b"9"))),
 )
 
 
@@ -283,6 +291,47 @@ def test_what_many_clients_send_at_once_is_answered_as_if_they_came_one_by_one(
     one.check()
     assert list(one.dump()) == list(other.dump())
     assert (one.hits, one.misses, one.expired) == (other.hits, other.misses, other.expired)
+
+
+@pytest.mark.parametrize(
+    ("line", "wanted"),
+    [
+        (b"INCR k%d", b":1\r\n"),
+        (b"INCRBY k%d 7", b":7\r\n"),
+        (b"EXISTS k%d", b":0\r\n"),
+        (b"SET k%d v EX 10", b"+OK\r\n"),
+        (b"GET k%d", b"$-1\r\n"),
+    ],
+)
+def test_one_command_each_of_many_clients_is_one_run(line: bytes, wanted: bytes) -> None:
+    engine = Engine()
+    sessions = [engine.session() for _ in range(3)]
+    chunks = [frame((line % n).split()) for n in range(3)]
+    assert serve_alike(sessions, chunks, {}) == line.split()[0]
+    assert [session.take() for session in sessions] == [wanted] * 3
+
+
+@given(
+    st.lists(st.tuples(st.just(b"EXISTS"), st.sampled_from([b"a", b"$1", b"x" * 21])), min_size=1)
+    | st.lists(
+        st.sampled_from(
+            [(b"SET", b"*5", b"SET", b"EX", b"9"), (b"SET", b"k", b"v" * 30, b"EX", b"9")]
+        ),
+        min_size=1,
+    ),
+    st.integers(1, 6),
+)
+def test_no_client_is_answered_for_what_another_one_sent(
+    run: list[tuple[bytes, ...]], clients: int
+) -> None:
+    stream = b"".join(frame(list(command)) for command in run)
+    size, rest = divmod(len(stream), clients)
+    if rest:
+        return
+    chunks = [stream[at : at + size] for at in range(0, len(stream), size)]
+    engine = Engine()
+    if serve_alike([engine.session() for _ in chunks], chunks, {}) is not None:
+        assert [len(read_strictly(chunk)[0]) for chunk in chunks] == [1] * clients
 
 
 @given(runs.filter(lambda run: len(run) > 1), st.data())
