@@ -142,6 +142,7 @@ runs = st.one_of(
     st.lists(st.tuples(st.just(b"MSET"), even, even), min_size=1, max_size=3),
     st.lists(st.tuples(st.just(b"SET"), even, even), min_size=2, max_size=8),
     st.lists(plain_commands, min_size=1, max_size=5),
+    st.lists(st.sampled_from([(b"PING",)] * 19 + [(b"PONG",)]), min_size=1, max_size=9),
     st.lists(
         st.tuples(st.just(b"GET"), st.sampled_from([b"a", b"bb", b"s", b"x", b"t"])), max_size=6
     ),
@@ -349,6 +350,15 @@ def test_a_run_with_one_wrong_byte_is_read_as_the_reference_reads_it(
         if serve(session, stream, {}) is not None:
             assert error is None
             assert b"".join(map(frame, commands)) == stream
+
+
+@pytest.mark.parametrize("count", [1, 2, 13])
+def test_pings_without_an_array_are_answered_quickly(count: int) -> None:
+    session = Engine().session()
+    calls: dict[bytes, int] = {}
+    assert serve(session, b"PING\r\n" * count, calls) == b"PING"
+    assert session.take() == b"+PONG\r\n" * count
+    assert calls == {b"PING": count}
 
 
 @given(garbage)
