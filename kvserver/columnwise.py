@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from itertools import accumulate, compress
-from operator import add
+from operator import add, itemgetter
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from kvserver import resp
@@ -33,6 +33,8 @@ _CRLF: Final = b"\r\n"
 _ZERO_OR_ONE: Final = (resp.ZERO, resp.ONE)
 _MAX_DIGITS: Final = 18
 """So many make a number of 64 bits in any case."""
+_ZERO: Final = ord("0")
+_first_byte: Final = itemgetter(0)
 _spelled: Final = b"%d".__mod__
 
 
@@ -155,8 +157,9 @@ def _numbers(values: Sequence[bytes]) -> list[int] | None:
     """Return the numbers that values spell; None unless all do, and none is negative or large."""
     if not all(map(bytes.isdigit, values)) or max(map(len, values)) > _MAX_DIGITS:
         return None
-    numbers = list(map(int, values))
-    return numbers if list(map(_spelled, numbers)) == list(values) else None
+    if list(map(_first_byte, values)).count(_ZERO) != values.count(b"0"):
+        return None  # a zero stands before other digits
+    return list(map(int, values))
 
 
 def _exists(session: Session, columns: Columns, chunk_bytes: int) -> bytes | None:  # noqa: ARG001 - as every handler
