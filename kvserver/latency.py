@@ -7,11 +7,18 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from collections.abc import Sequence
+from itertools import zip_longest
 from typing import Final
 
-__all__ = ["LatencyLog"]
+__all__ = ["LatencyLog", "graph"]
 
 KEPT_SAMPLES: Final = 160
+_COLUMNS: Final = 80
+_ROWS: Final = 4
+_TOPS: Final = "_o#"
+"""How full the highest row of a bar is; the rows below it are bars."""
+_AGES: Final = ((86400, "d"), (3600, "h"), (60, "m"), (1, "s"))
 
 
 class LatencyLog:
@@ -41,3 +48,42 @@ class LatencyLog:
             del self.samples[name]
             del self.worst_ms[name]
         return len(gone)
+
+
+def graph(event: str, samples: Sequence[tuple[int, int]], worst_ms: int, now_s: int) -> str:
+    """Draw samples, (epoch seconds, milliseconds) each, as bars with their ages, as Redis does.
+
+    The lowest bar is that of the quickest sample, not of zero.
+    """
+    took = [ms for _, ms in samples]
+    low_ms, high_ms = min(took), max(took)
+    lines = [
+        f"{event} - high {high_ms} ms, low {low_ms} ms (all time high {worst_ms} ms)",
+        "-" * _COLUMNS,
+    ]
+    bars = [
+        _bar(ms - low_ms, high_ms - low_ms) + " " + _age(max(0, now_s - when))
+        for when, ms in samples
+    ]
+    for start in range(0, len(bars), _COLUMNS):
+        if start:
+            lines.append("")
+        rows = zip_longest(*bars[start : start + _COLUMNS], fillvalue=" ")
+        lines += map("".join, rows)
+    return "\n".join(lines) + "\n"
+
+
+def _bar(height: int, highest: int) -> str:
+    """Return the rows of one bar, the upper one first."""
+    steps = _ROWS * len(_TOPS)
+    step = min(steps * height // highest, steps - 1) if highest else 0
+    rows = ""
+    for row in reversed(range(_ROWS)):
+        above = step - row * len(_TOPS)
+        rows += " " if above < 0 else _TOPS[above] if above < len(_TOPS) else "|"
+    return rows
+
+
+def _age(seconds: int) -> str:
+    size, unit = next((each for each in _AGES if seconds >= each[0]), _AGES[-1])
+    return f"{seconds // size}{unit}"

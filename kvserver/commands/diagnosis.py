@@ -9,6 +9,7 @@ from typing import Final
 from kvserver.commands.arguments import help_reply
 from kvserver.commands.table import CommandTable, shown, wrong_arity
 from kvserver.errors import CommandError
+from kvserver.latency import graph
 from kvserver.numbers import parse_int, parse_seconds
 from kvserver.resp import OK, array, bulk, bulks, integer, mapping, verbatim
 from kvserver.session import Session
@@ -104,6 +105,17 @@ def latency_history(session: Session, args: list[bytes]) -> bytes:
     """Returns the spikes of one kind."""
     samples = session.engine.stats.spikes.samples.get(args[2].decode("latin-1"), ())
     return array([array([integer(when), integer(ms)]) for when, ms in samples])
+
+
+@LATENCY.command("graph", 3, _FLAGS, since="2.8.13", complexity="O(1)")
+def latency_graph(session: Session, args: list[bytes]) -> bytes:
+    """Draws the spikes of one kind."""
+    spikes, name = session.engine.stats.spikes, args[2].decode("latin-1")
+    samples = spikes.samples.get(name)
+    if samples is None:
+        raise CommandError(f"ERR No samples available for event '{name}'")
+    drawn = graph(name, samples, spikes.worst_ms[name], int(time.time()))
+    return verbatim(session.resp, drawn.encode())
 
 
 @LATENCY.command("reset", -2, _FLAGS, since="2.8.13", complexity="O(1)")

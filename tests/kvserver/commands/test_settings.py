@@ -206,6 +206,8 @@ def test_spikes_of_latency_are_remembered(server: Server) -> None:
     assert server("LATENCY", "LATEST").endswith(b":250\r\n:250\r\n")
     assert server("LATENCY", "HISTORY", "command").endswith(b":250\r\n")
     assert b"worst 250 ms" in server("LATENCY", "DOCTOR")
+    assert b"command - high 250 ms, low 250 ms" in server("LATENCY", "GRAPH", "command")
+    assert server("LATENCY", "GRAPH", "x") == b"-ERR No samples available for event 'x'\r\n"
     assert server("LATENCY", "RESET", "command", "other") == b":1\r\n"
     assert server("LATENCY", "LATEST") == b"*0\r\n"
 
