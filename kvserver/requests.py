@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import re
 from itertools import chain
+from secrets import token_hex
 from typing import Any, Final
 
 import hiredis
@@ -130,9 +131,13 @@ class RequestReader:
         return None if commands is None else commands + self._feed_strict(data[last:])
 
 
-_MARK: Final = b"*1\r\n$1\r\n\0\r\n"
-_MARK_READ: Final = [b"\0"]
-"""A request put behind every chunk: it comes out as it is only when the chunk ends at a border."""
+_MARK_READ: Final = [token_hex(8).encode()]
+_MARK: Final = bulks(_MARK_READ)
+"""A request put behind every chunk: it comes out as it is only when the chunk ends at a border.
+
+Nobody can know it. A client that could send it, and half a request behind it, would leave that half
+in the parser of all: the next client's request would become an argument of it.
+"""
 
 _reader = hiredis.Reader()
 """One for all clients, because it is empty between two calls; replaced when it is not."""

@@ -43,8 +43,8 @@ def read_strictly(data: bytes) -> Outcome:
 
 arguments = st.binary(max_size=12) | st.sampled_from(
     [
-        b"", b"\r\n", b"$3\r\nGET", b"*1\r\n", b"+OK", b":5", b"\r\n+x\r\n", b"=a", b"a" * 200,
-        b"v" * 5000, b"\r\n*10000\r\n" * 300,
+        b"", b"\0", b"\r\n", b"$3\r\nGET", b"*1\r\n", b"+OK", b":5", b"\r\n+x\r\n", b"=a",
+        b"a" * 200, b"v" * 5000, b"\r\n*10000\r\n" * 300,
     ]
 )  # fmt: skip
 commands = st.lists(arguments, min_size=1, max_size=5)
@@ -80,6 +80,28 @@ def test_commands_come_out_as_they_went_in_however_the_bytes_are_cut(
     tail = frame([b"GET", b"tail"])
     part = data.draw(st.integers(0, len(tail) - 1))
     assert read([stream + tail[:part], tail[part:]]) == ([*sent, [b"GET", b"tail"]], None)
+
+
+@given(pipelines, pipelines, st.data())
+def test_what_one_client_has_begun_is_nothing_to_another(
+    sent: list[list[bytes]], others: list[list[bytes]], data: st.DataObject
+) -> None:
+    stream, other = (b"".join(map(frame, each)) for each in (sent, others))
+    cut = data.draw(st.integers(0, len(stream)))
+    one = RequestReader(CONFIG)
+    commands = one.feed(stream[:cut]) if cut else []
+    assert read([other] if other else []) == (others, None)
+    commands += one.feed(stream[cut:]) if cut < len(stream) else []
+    assert commands == sent
+
+
+@pytest.mark.parametrize("command", [[b"\0"], [b"0" * 16], [b"ECHO", b"\0"]])
+def test_no_request_passes_for_the_mark_that_we_put_behind_a_chunk(command: list[bytes]) -> None:
+    rest = frame([b"SET", b"key", b"v" * 300])
+    one, other = RequestReader(CONFIG), RequestReader(CONFIG)
+    assert one.feed(frame(command) + rest[:-100]) == [command]
+    assert other.feed(frame([b"GET", b"secret"])) == [[b"GET", b"secret"]]
+    assert one.feed(rest[-100:]) == [[b"SET", b"key", b"v" * 300]]
 
 
 @given(garbage, st.data())
