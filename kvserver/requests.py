@@ -152,6 +152,9 @@ def _parsed(data: bytes) -> list[Command] | None:
         commands: list[Any] = list(iter(_reader.gets, False))
     except (hiredis.HiredisError, TypeError):
         commands = []
+    except BaseException:  # out of memory, say: what is left in it is nobody else's
+        _reader = hiredis.Reader()
+        raise
     if not commands or commands.pop() != _MARK_READ:  # it was taken for a part of a request
         _reader = hiredis.Reader()
         return None

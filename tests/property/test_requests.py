@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kvserver import requests
 from kvserver.config import Config
 from kvserver.engine import Engine
 from kvserver.memory import MeasuredData, entry_bytes
@@ -102,6 +103,18 @@ def test_no_request_passes_for_the_mark_that_we_put_behind_a_chunk(command: list
     assert one.feed(frame(command) + rest[:-100]) == [command]
     assert other.feed(frame([b"GET", b"secret"])) == [[b"GET", b"secret"]]
     assert one.feed(rest[-100:]) == [[b"SET", b"key", b"v" * 300]]
+
+
+def test_a_parser_that_failed_is_not_used_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Failing:
+        def feed(self, _data: bytes) -> None:
+            raise MemoryError
+
+    monkeypatch.setattr(requests, "_reader", Failing())
+    stream = frame([b"GET", b"key"])
+    with pytest.raises(MemoryError):
+        RequestReader(CONFIG).feed(stream)
+    assert RequestReader(CONFIG).feed(stream) == [[b"GET", b"key"]]
 
 
 @given(garbage, st.data())
