@@ -402,7 +402,8 @@ def test_the_quick_way_takes_nothing_that_is_not_plain(stream: bytes) -> None:
     if stream and serve(session, stream, {}) is not None:
         commands, error = read_strictly(stream)
         assert error is None
-        assert b"".join(map(frame, commands)) == stream
+        pings = b"PING\r\n" * len(commands)
+        assert stream in {b"".join(map(frame, commands)), pings}
 
 
 @pytest.mark.parametrize(
