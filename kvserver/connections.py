@@ -249,6 +249,7 @@ class Connections:
         del self.connections[connection.fd]
         self._held.pop(connection, None)
         connection.fd = -1
+        connection.events = 0  # nobody asks the poller for it again, though its session may stay
         connection.sock.close()
         connection.unsent.clear()
         connection.unsent_bytes = 0

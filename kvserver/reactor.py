@@ -268,9 +268,7 @@ class Reactor(Execution):
         self.engine.keyspace.tick()
         self.expire()
         while self._doomed:
-            transport = self._doomed.pop().transport
-            if transport is not None:  # else the client has gone by itself
-                transport.close()
+            self._doomed.pop().transport.close()
         self._garbage = self.engine.keyspace.free_garbage(FREE_ENTRIES)
         if self._is_behind:
             self.nudge()  # there may be no client that wakes the task which goes on with it

@@ -325,9 +325,7 @@ class Session:
         Only a long write that has begun goes on, to nobody: others would wait for the rest of it.
         """
         self.backlog.clear()
-        if self.engine.isolation.is_of(self):
-            self.transport = None
-        elif self.pending is not None:
+        if self.pending is not None and not self.engine.isolation.is_of(self):
             self.pending.close()
             self.pending = None
             self.engine.suspended.pop(self, None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import resource
 import signal
 import subprocess
 import sys
@@ -72,6 +73,14 @@ def start_server(data_dir: Path, *options: str, env: dict[str, str] | None = Non
             return ServerProcess(process, ready[1], int(ready[2]))
     process.wait(timeout=30)
     raise AssertionError(f"the server did not start: {''.join(said)}")
+
+
+def resident_bytes(server: ServerProcess) -> int:
+    """Return the memory of a server process, or skip the test where it cannot be told."""
+    statm = Path(f"/proc/{server.process.pid}/statm")
+    if not statm.exists():
+        pytest.skip("no /proc here to read the memory of a process from")
+    return int(statm.read_text().split()[1]) * resource.getpagesize()
 
 
 def _drain(process: subprocess.Popen[str]) -> None:

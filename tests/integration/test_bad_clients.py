@@ -17,7 +17,7 @@ import redis
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.support import ServerProcess, run, running_server
+from tests.support import ServerProcess, resident_bytes, run, running_server
 from tests.wire import Wire, encode
 
 pytestmark = pytest.mark.slow
@@ -36,13 +36,6 @@ def open_files(server: ServerProcess) -> int:
     if not directory.exists():
         pytest.skip("no /proc here to count open files with")
     return len(list(directory.iterdir()))
-
-
-def resident(server: ServerProcess) -> int:
-    statm = Path(f"/proc/{server.process.pid}/statm")
-    if not statm.exists():
-        pytest.skip("no /proc here to read the memory of a process from")
-    return int(statm.read_text().split()[1]) * 4096
 
 
 def is_fine(server: ServerProcess, within_s: float = 1.0) -> None:
@@ -71,12 +64,12 @@ def narrow(port: int) -> socket.socket:
 def test_a_client_that_does_not_read_is_bounded_then_ended(shared: ServerProcess) -> None:
     with Wire("127.0.0.1", shared.port) as other, narrow(shared.port) as stuck:
         other("SET", "big", b"x" * 200_000)
-        before = resident(shared)
+        before = resident_bytes(shared)
         stuck.sendall(encode("GET", "big") * 1000)
         began = time.monotonic()
         while time.monotonic() - began < 0.5:
             is_fine(shared, within_s=0.25)
-        assert resident(shared) - before < 20_000_000, "200 MB were asked for"
+        assert resident_bytes(shared) - before < 20_000_000, "200 MB were asked for"
         eventually(lambda: b" fd=" in other("CLIENT", "LIST") and count_clients(other) == 1)
 
 
@@ -280,12 +273,12 @@ def test_after_the_password_they_are_not(closed: ServerProcess) -> None:
 
 
 def test_before_the_password_a_flood_without_reading_is_cut_short(closed: ServerProcess) -> None:
-    before = resident(closed)
+    before = resident_bytes(closed)
     with narrow(closed.port) as wire, contextlib.suppress(OSError):
         for _ in range(2000):
             wire.sendall(encode("GET", "k") * 1000)
         pytest.fail("the server took 50 MB of requests without an end")
-    assert resident(closed) - before < 4_000_000
+    assert resident_bytes(closed) - before < 4_000_000
     with Wire("127.0.0.1", closed.port) as other:
         assert other("PING").startswith(b"-NOAUTH")
 
@@ -362,7 +355,7 @@ def test_the_limit_on_memory_holds_for_the_process(tmp_path: Path, policy: str) 
                 ("SET", f"key{n}", f"{n:06d}" + "x" * 1000) for n in range(start, start + 1000)
             ]
             refused += sum(reply.startswith(b"-OOM") for reply in wire.many(batch))
-        assert resident(server) < 1.5 * 64 * 1024 * 1024
+        assert resident_bytes(server) < 1.5 * 64 * 1024 * 1024
         if policy == "noeviction":
             assert refused > 10_000
             assert wire("GET", "key0").startswith(b"$1006\r\n")
@@ -411,11 +404,11 @@ def test_ten_thousand_idle_clients_are_held(tmp_path: Path) -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     try:
         with running_server(tmp_path / "data", "--max-clients", "10100") as server:
-            before = resident(server)
+            before = resident_bytes(server)
             idle = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(10_000)]
             with Wire("127.0.0.1", server.port) as other:
                 assert count_clients(other) == 10_001
-                assert resident(server) - before < 25_000 * 10_000
+                assert resident_bytes(server) - before < 25_000 * 10_000
             for wire in idle:
                 wire.close()
     finally:

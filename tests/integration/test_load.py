@@ -9,17 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import ServerProcess, running_server
+from tests.support import resident_bytes, running_server
 from tests.wire import Wire
 
 pytestmark = pytest.mark.slow
-
-
-def resident(server: ServerProcess) -> int:
-    statm = Path(f"/proc/{server.process.pid}/statm")
-    if not statm.exists():
-        pytest.skip("no /proc here to read the memory of a process from")
-    return int(statm.read_text().split()[1]) * 4096
 
 
 class Client(threading.Thread):
@@ -93,10 +86,10 @@ def test_nothing_is_lost_and_memory_stays_flat(tmp_path: Path, deep: bool) -> No
         for client in clients:
             client.start()
         time.sleep(seconds / 2)
-        warm = resident(server)
+        warm = resident_bytes(server)
         for client in clients:
             client.join(timeout=120)
-        grown = resident(server) - warm
+        grown = resident_bytes(server) - warm
         assert [wrong for client in clients for wrong in client.wrong] == []
         assert sum(client.commands for client in clients) > 100 * seconds
         assert grown < 8_000_000 + warm // 20

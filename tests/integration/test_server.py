@@ -19,16 +19,12 @@ from typing import Self
 
 import pytest
 
-from tests.support import ROOT, ServerProcess, running_server, start_server
-from tests.wire import Wire
+from tests.support import ROOT, ServerProcess, resident_bytes, running_server, start_server
+from tests.wire import Wire, encode
 
 
 def connect(server: ServerProcess) -> socket.socket:
     return socket.create_connection((server.host, server.port), timeout=10)
-
-
-def frame(*args: bytes) -> bytes:
-    return b"*%d\r\n" % len(args) + b"".join(b"$%d\r\n%b\r\n" % (len(a), a) for a in args)
 
 
 def exactly(sock: socket.socket, wanted: bytes) -> None:
@@ -46,11 +42,6 @@ def until_closed(sock: socket.socket) -> bytes:
         while piece := sock.recv(65536):
             got += piece
     return got
-
-
-def rss_bytes(server: ServerProcess) -> int:
-    fields = Path(f"/proc/{server.process.pid}/statm").read_text().split()
-    return int(fields[1]) * resource.getpagesize()
 
 
 def start_expecting_refusal(*options: str, **environment: str) -> tuple[int, str]:
@@ -103,20 +94,20 @@ def test_a_signal_ends_it_with_every_answered_write_on_disk(
 ) -> None:
     server = start_server(tmp_path / "data", "--fsync", "no")
     with connect(server) as sock:
-        sock.sendall(b"".join(frame(b"SET", b"k%d" % n, b"v%d" % n) for n in range(1000)))
+        sock.sendall(b"".join(encode(b"SET", b"k%d" % n, b"v%d" % n) for n in range(1000)))
         exactly(sock, b"+OK\r\n" * 1000)
         server.process.send_signal(number)
         assert server.process.wait(timeout=10) == 0
         assert until_closed(sock) == b""
     with running_server(tmp_path / "data") as again, connect(again) as sock:
-        sock.sendall(frame(b"DBSIZE") + frame(b"GET", b"k999"))
+        sock.sendall(encode(b"DBSIZE") + encode(b"GET", b"k999"))
         exactly(sock, b":1000\r\n$4\r\nv999\r\n")
 
 
 def test_shutdown_is_a_command_too(tmp_path: Path) -> None:
     server = start_server(tmp_path / "data")
     with connect(server) as sock:
-        sock.sendall(frame(b"SET", b"a", b"1") + frame(b"SHUTDOWN"))
+        sock.sendall(encode(b"SET", b"a", b"1") + encode(b"SHUTDOWN"))
         assert until_closed(sock) == b"+OK\r\n"
     assert server.process.wait(timeout=10) == 0
 
@@ -124,9 +115,9 @@ def test_shutdown_is_a_command_too(tmp_path: Path) -> None:
 def test_a_second_signal_does_not_wait_for_a_client_that_does_not_read(tmp_path: Path) -> None:
     server = start_server(tmp_path / "data")
     with connect(server) as sock:
-        sock.sendall(frame(b"SET", b"big", b"x" * 1_000_000))
+        sock.sendall(encode(b"SET", b"big", b"x" * 1_000_000))
         exactly(sock, b"+OK\r\n")
-        sock.sendall(frame(b"GET", b"big") * 30)
+        sock.sendall(encode(b"GET", b"big") * 30)
         time.sleep(0.2)
         server.process.send_signal(signal.SIGTERM)
         time.sleep(0.05)
@@ -149,9 +140,9 @@ def test_options_come_from_the_environment_too(tmp_path: Path) -> None:
     server = start_server(tmp_path / "data", env=environment)
     try:
         with connect(server) as one, connect(server) as two:
-            one.sendall(frame(b"GET", b"a"))
+            one.sendall(encode(b"GET", b"a"))
             exactly(one, b"-NOAUTH Authentication required.\r\n")
-            two.sendall(frame(b"HELLO", b"3", b"AUTH", b"default", b"secret"))
+            two.sendall(encode(b"HELLO", b"3", b"AUTH", b"default", b"secret"))
             assert two.recv(4096).startswith(b"%7\r\n")
             with connect(server) as three:
                 assert until_closed(three) == b"-ERR max number of clients reached\r\n"
@@ -187,7 +178,7 @@ def test_a_unix_socket_is_served_and_removed(tmp_path: Path) -> None:
     with running_server(tmp_path / "data", "--unix-socket", str(path)) as server:
         with socket.socket(socket.AF_UNIX) as sock:
             sock.connect(str(path))
-            sock.sendall(frame(b"SET", b"a", b"1") + frame(b"GET", b"a"))
+            sock.sendall(encode(b"SET", b"a", b"1") + encode(b"GET", b"a"))
             exactly(sock, b"+OK\r\n$1\r\n1\r\n")
         assert server.stop() == 0
     assert not path.exists()
@@ -207,7 +198,7 @@ def test_a_start_that_fails_leaves_a_running_servers_unix_socket_and_any_file_al
             assert (status, said.count("\n")) == (1, 1)
         with socket.socket(socket.AF_UNIX) as sock:
             sock.connect(str(path))
-            sock.sendall(frame(b"PING"))
+            sock.sendall(encode(b"PING"))
             exactly(sock, b"+PONG\r\n")
     assert notes.read_text() == "precious"
 
@@ -230,12 +221,12 @@ def test_a_client_that_does_not_read_is_disconnected_and_the_others_notice_nothi
     small: ServerProcess,
 ) -> None:
     with connect(small) as other, connect(small) as deaf:
-        other.sendall(frame(b"SET", b"big", b"x" * 500_000))
+        other.sendall(encode(b"SET", b"big", b"x" * 500_000))
         exactly(other, b"+OK\r\n")
-        before = rss_bytes(small)
+        before = resident_bytes(small)
         deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         with contextlib.suppress(ConnectionError):
-            deaf.sendall(frame(b"GET", b"big") * 200)
+            deaf.sendall(encode(b"GET", b"big") * 200)
         deadline = time.monotonic() + 5
         while time.monotonic() < deadline:
             other.sendall(b"PING\r\n")
@@ -246,18 +237,18 @@ def test_a_client_that_does_not_read_is_disconnected_and_the_others_notice_nothi
             time.sleep(0.05)
         else:
             raise AssertionError("still connected")
-        assert rss_bytes(small) - before < 30_000_000
+        assert resident_bytes(small) - before < 30_000_000
 
 
 def test_half_a_request_costs_nothing_and_does_not_stay_for_ever(small: ServerProcess) -> None:
-    before = rss_bytes(small)
+    before = resident_bytes(small)
     halves = [connect(small) for _ in range(100)]
     for sock in halves:
         sock.sendall(b"*3\r\n$3\r\nSET\r\n$1\r\na\r\n$536870912\r\nx")
     with connect(small) as other:
         other.sendall(b"PING\r\n")
         exactly(other, b"+PONG\r\n")
-    assert rss_bytes(small) - before < 8_000_000
+    assert resident_bytes(small) - before < 8_000_000
     halves[0].settimeout(5)
     assert until_closed(halves[0]) == b""
     for sock in halves:
@@ -283,7 +274,7 @@ def test_a_request_that_grows_over_the_limit_ends_the_connection(small: ServerPr
 )
 def test_garbage_gets_a_protocol_error_and_the_end(small: ServerProcess, stream: bytes) -> None:
     with connect(small) as sock, connect(small) as other:
-        sock.sendall(frame(b"PING"))
+        sock.sendall(encode(b"PING"))
         exactly(sock, b"+PONG\r\n")
         with contextlib.suppress(ConnectionError):
             sock.sendall(stream)
@@ -312,7 +303,7 @@ def test_the_list_of_clients_shows_what_each_said_last(small: ServerProcess) -> 
             ([[b"CONFIG", b"RESETSTAT"], [b"PING"]], b"+OK\r\n+PONG\r\n", "ping"),
             ([[b"SUBSCRIBE", b"c"]], b"*3\r\n$9\r\nsubscribe\r\n$1\r\nc\r\n:1\r\n", "subscribe"),
         ]:
-            sock.sendall(b"".join(frame(*request) for request in requests))
+            sock.sendall(b"".join(encode(*request) for request in requests))
             exactly(sock, replies)
             assert shown() == last
 
@@ -321,7 +312,7 @@ def test_clients_that_vanish_leave_nothing_behind(small: ServerProcess) -> None:
     for n in range(300):
         sock = connect(small)
         if n % 3:
-            sock.sendall(frame(b"MULTI") + frame(b"SET", b"a", b"1") + frame(b"SUBSCRIBE", b"c"))
+            sock.sendall(encode(b"MULTI") + encode(b"SET", b"a", b"1") + encode(b"SUBSCRIBE", b"c"))
         if n % 2:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         sock.close()
@@ -343,18 +334,18 @@ def test_long_commands_run_in_slices(tmp_path: Path, deep: bool) -> None:
     with running_server(tmp_path / "data") as server, connect(server) as sock:
         for start in range(0, keys, 10_000):
             pairs = [part for n in range(start, start + 10_000) for part in (b"key:%d" % n, b"v")]
-            sock.sendall(frame(b"MSET", *pairs))
+            sock.sendall(encode(b"MSET", *pairs))
             exactly(sock, b"+OK\r\n")
         sock.settimeout(60)
         with Pinger(server) as other:
             for command in (
-                frame(b"KEYS", b"*9*"),
-                frame(b"MGET", *[b"key:%d" % n for n in range(keys // 2)]),
-                frame(b"SCAN", b"0", b"COUNT", b"1000000"),
-                frame(b"DEL", *[b"key:%d" % n for n in range(keys // 4)]),
-                frame(b"FLUSHALL"),
+                encode(b"KEYS", b"*9*"),
+                encode(b"MGET", *[b"key:%d" % n for n in range(keys // 2)]),
+                encode(b"SCAN", b"0", b"COUNT", b"1000000"),
+                encode(b"DEL", *[b"key:%d" % n for n in range(keys // 4)]),
+                encode(b"FLUSHALL"),
             ):
-                sock.sendall(command + frame(b"ECHO", b"the end"))
+                sock.sendall(command + encode(b"ECHO", b"the end"))
                 tail = b""
                 while not tail.endswith(b"$7\r\nthe end\r\n"):
                     tail = (tail + sock.recv(1 << 20))[-64:]
@@ -376,12 +367,12 @@ def test_thousands_of_idle_connections_are_held(tmp_path: Path, deep: bool) -> N
             with connect(server) as sock:
                 sock.sendall(b"PING\r\n")
                 exactly(sock, b"+PONG\r\n")
-            before = rss_bytes(server)
+            before = resident_bytes(server)
             idle = [connect(server) for _ in range(wanted)]
             with connect(server) as sock:
                 sock.sendall(b"INFO clients\r\n")
                 assert b"connected_clients:%d\r\n" % (wanted + 1) in sock.recv(65536)
-            assert (rss_bytes(server) - before) / wanted < 25_000
+            assert (resident_bytes(server) - before) / wanted < 25_000
             for sock in (idle[0], idle[-1]):
                 sock.sendall(b"PING\r\n")
                 exactly(sock, b"+PONG\r\n")
@@ -406,12 +397,12 @@ def test_under_load_nothing_is_lost_and_memory_does_not_grow(tmp_path: Path, dee
                     while time.monotonic() < until:
                         n = done[me]
                         sock.sendall(
-                            frame(b"INCR", counter)
-                            + frame(b"SET", mine, b"%d" % n, b"EX", b"100")
-                            + frame(b"GET", mine)
-                            + frame(b"MSET", b"x", b"1", b"y", b"2")
-                            + frame(b"DEL", b"gone")
-                            + frame(b"MULTI") + frame(b"INCR", b"all") + frame(b"EXEC")
+                            encode(b"INCR", counter)
+                            + encode(b"SET", mine, b"%d" % n, b"EX", b"100")
+                            + encode(b"GET", mine)
+                            + encode(b"MSET", b"x", b"1", b"y", b"2")
+                            + encode(b"DEL", b"gone")
+                            + encode(b"MULTI") + encode(b"INCR", b"all") + encode(b"EXEC")
                         )  # fmt: skip
                         number = b"%d" % n
                         exactly(
@@ -429,18 +420,18 @@ def test_under_load_nothing_is_lost_and_memory_does_not_grow(tmp_path: Path, dee
         for thread in threads:
             thread.start()
         time.sleep(seconds / 2)
-        warm.append(rss_bytes(server))
+        warm.append(resident_bytes(server))
         for thread in threads:
             thread.join()
         assert not failures
-        assert rss_bytes(server) - warm[0] < 10_000_000
+        assert resident_bytes(server) - warm[0] < 10_000_000
         with connect(server) as sock:
-            sock.sendall(frame(b"GET", b"all"))
+            sock.sendall(encode(b"GET", b"all"))
             total = b"%d" % sum(done)
             exactly(sock, b"$%d\r\n%b\r\n" % (len(total), total))
         assert server.stop() == 0
     with running_server(tmp_path / "data") as server, connect(server) as sock:
-        sock.sendall(b"".join(frame(b"GET", b"counter:%d" % me) for me in range(clients)))
+        sock.sendall(b"".join(encode(b"GET", b"counter:%d" % me) for me in range(clients)))
         exactly(sock, b"".join(b"$%d\r\n%d\r\n" % (len(str(n)), n) for n in done))
 
 
@@ -449,7 +440,7 @@ def test_who_comes_while_the_journal_is_read_is_told_so(tmp_path: Path) -> None:
         port = server.port
         for start in range(0, 400_000, 1000):
             pairs = [b"key:%d" % n for n in range(start, start + 1000) for _ in range(2)]
-            sock.sendall(frame(b"MSET", *pairs))
+            sock.sendall(encode(b"MSET", *pairs))
             exactly(sock, b"+OK\r\n")
     process = subprocess.Popen(
         [sys.executable, "-m", "kvserver", "--port", str(port), "--data-dir", str(tmp_path)],
@@ -465,7 +456,7 @@ def test_who_comes_while_the_journal_is_read_is_told_so(tmp_path: Path) -> None:
                 contextlib.suppress(ConnectionError),
                 socket.create_connection(("127.0.0.1", port), timeout=10) as sock,
             ):
-                sock.sendall(frame(b"GET", b"key:399999"))
+                sock.sendall(encode(b"GET", b"key:399999"))
                 told.add(sock.recv(1000))
         assert told == {
             b"-LOADING Redis is loading the dataset in memory\r\n",
@@ -483,15 +474,15 @@ def test_who_comes_while_the_journal_is_read_is_told_so(tmp_path: Path) -> None:
 def test_memory_that_was_freed_goes_back_to_the_system_when_asked_for(tmp_path: Path) -> None:
     value = bytes(50_000)
     with running_server(tmp_path, "--fsync", "no") as server, connect(server) as sock:
-        before = rss_bytes(server)
+        before = resident_bytes(server)
         for n in range(1000):
-            sock.sendall(frame(b"SET", b"%d" % n, value))
+            sock.sendall(encode(b"SET", b"%d" % n, value))
             exactly(sock, b"+OK\r\n")
-        assert rss_bytes(server) - before > 45_000_000
-        sock.sendall(frame(b"FLUSHALL"))
+        assert resident_bytes(server) - before > 45_000_000
+        sock.sendall(encode(b"FLUSHALL"))
         exactly(sock, b"+OK\r\n")
         ends = time.monotonic() + 10
-        while rss_bytes(server) - before > 10_000_000:  # keys are freed slice by slice
+        while resident_bytes(server) - before > 10_000_000:  # keys are freed slice by slice
             assert time.monotonic() < ends
-            sock.sendall(frame(b"MEMORY", b"PURGE"))
+            sock.sendall(encode(b"MEMORY", b"PURGE"))
             exactly(sock, b"+OK\r\n")

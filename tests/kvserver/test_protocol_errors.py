@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-from tests.support import ServerProcess, running_server
+from tests.support import ServerProcess, resident_bytes, running_server
 from tests.wire import Wire, encode, real_redis
 
 INVALID_ARRAY = b"-ERR Protocol error: invalid multibulk length\r\n"
@@ -131,7 +130,7 @@ def test_those_are_indeed_the_words_of_redis(tmp_path_factory: pytest.TempPathFa
 
 
 def test_a_declared_size_takes_no_memory(ours: ServerProcess) -> None:
-    before = resident(ours)
+    before = resident_bytes(ours)
     wires = []
     for _ in range(100):
         wire = socket.create_connection(("127.0.0.1", ours.port))
@@ -139,16 +138,9 @@ def test_a_declared_size_takes_no_memory(ours: ServerProcess) -> None:
         wires.append(wire)
     with Wire("127.0.0.1", ours.port) as other:
         assert other("PING") == b"+PONG\r\n"
-    assert resident(ours) - before < 8_000_000
+    assert resident_bytes(ours) - before < 8_000_000
     for wire in wires:
         wire.close()
-
-
-def resident(server: ServerProcess) -> int:
-    statm = Path(f"/proc/{server.process.pid}/statm")
-    if not statm.exists():
-        pytest.skip("no /proc here to read the memory of a process from")
-    return int(statm.read_text().split()[1]) * 4096
 
 
 def test_one_byte_at_a_time_is_the_same(ours: ServerProcess) -> None:

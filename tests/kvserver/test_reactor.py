@@ -22,6 +22,7 @@ from kvserver.errors import JournalFullError
 from kvserver.isolation import LONG
 from kvserver.reactor import Reactor
 from kvserver.session import Session
+from tests.turns import Turns
 from tests.wire import encode
 
 
@@ -231,55 +232,38 @@ def test_a_long_write_that_the_journal_did_not_take_is_answered_with_misconf() -
 
 def test_a_long_write_outlives_its_client(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(execution, "SLICE_NS", 0)
-    engine = Engine()
-    engine.journal = journal = TestJournal()
-    reactor = Reactor(engine)
-    ours, theirs = socket.socketpair()
-    theirs.setblocking(False)
-    reactor.adopt(theirs, "", "")
-
-    def turn() -> None:
-        reactor.turn(reactor._poller.poll(0))
-        reactor.send_replies()
-
     pairs = [b"key%d" % (n // 2) for n in range(4 * LONG)]
-    ours.sendall(encode(b"MSET", *pairs) + b"SET behind it\r\n")
-    while not engine.isolation.active:
-        turn()
-    ours.close()
-    reactor.close(next(iter(reactor.connections.values())))
-    assert not journal.records
-    while engine.suspended:
-        turn()
-    assert len(journal.records) == 1
-    assert set(engine.keyspace.data) == set(pairs)
-    trio.run(reactor.drain, 0)
+    with Turns(1) as turns:
+        engine = turns.engine
+        engine.journal = journal = TestJournal()
+        (one,) = turns.clients
+        one.sendall(encode(b"MSET", *pairs) + b"SET behind it\r\n")
+        while not engine.isolation.active:
+            turns.take()
+        one.close()
+        turns.reactor.close(next(iter(turns.reactor.connections.values())))
+        assert not journal.records
+        while engine.suspended:
+            turns.take()
+        assert len(journal.records) == 1
+        assert set(engine.keyspace.data) == set(pairs)
 
 
 def test_a_long_pipeline_lets_others_have_their_turn(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(execution, "SLICE_NS", 0)  # one part takes as long as a turn may
     parts = 5
-    engine = Engine()
-    reactor = Reactor(engine)
-    ends = [socket.socketpair() for _ in range(2)]
-    for _, theirs in ends:
-        theirs.setblocking(False)
-        reactor.adopt(theirs, "", "")
-    (one, _), (other, _) = ends
-    one.sendall(b"INCR n\r\n" * parts * PART_COMMANDS)
-    seen = []
-    for _ in range(parts + 1):
-        other.sendall(b"GET n\r\n")
-        reactor.turn(reactor._poller.poll(0))
-        reactor.send_replies()
-        seen.append(int(other.recv(100).split()[1]))
-    assert seen == [PART_COMMANDS * part for part in (1, 1, 2, 3, 4, 5)]  # what waits comes last
-    answers = b"".join(b":%d\r\n" % number for number in range(1, parts * PART_COMMANDS + 1))
-    assert one.recv(1 << 16) == answers
-    assert engine.stats.calls[b"INCR"] == parts * PART_COMMANDS
-    trio.run(reactor.drain, 0)
-    one.close()
-    other.close()
+    with Turns(2) as turns:
+        one, other = turns.clients
+        one.sendall(b"INCR n\r\n" * parts * PART_COMMANDS)
+        seen = []
+        for _ in range(parts + 1):
+            other.sendall(b"GET n\r\n")
+            turns.take()
+            seen.append(int(other.recv(100).split()[1]))
+        assert seen == [PART_COMMANDS * part for part in (1, 1, 2, 3, 4, 5)]  # the rest comes last
+        answers = b"".join(b":%d\r\n" % number for number in range(1, parts * PART_COMMANDS + 1))
+        assert one.recv(1 << 16) == answers
+        assert turns.engine.stats.calls[b"INCR"] == parts * PART_COMMANDS
 
 
 @pytest.mark.parametrize("long", [b"KEYS *\r\n", b"APPEND n x\r\n" * 3 * PART_COMMANDS])

@@ -7,15 +7,13 @@ but one send whatever it may be, cut anywhere. The one works with a key of his o
 from __future__ import annotations
 
 import contextlib
-import socket
 
-import trio
 from hypothesis import given
 from hypothesis import strategies as st
 
 from kvserver.engine import Engine
-from kvserver.reactor import Reactor
 from tests.property.test_requests import fragments, frame
+from tests.turns import Turns
 
 OTHERS = 3
 KEYS = [b"his1", b"his2", b"*2\r\n", b"$4\r\n", b"INCR"]
@@ -32,7 +30,7 @@ own = st.sampled_from(
         [b"MSET", b"mine", b"5", b"mine", b"6"],
     ]
 )
-turns = st.one_of(
+asked = st.one_of(
     own.map(lambda command: [[command]] * 4),
     st.lists(st.lists(own, min_size=1, max_size=3), min_size=1, max_size=4),
 )
@@ -61,39 +59,15 @@ streams = st.lists(
 """What each of the others sends, and how much of it in a turn; None: as much as the one."""
 
 
-class Place:
-    """A server whose turns are taken by hand."""
-
-    def __init__(self, clients: int) -> None:
-        self.reactor = Reactor(Engine())
-        self.clients: list[socket.socket] = []
-        for _ in range(clients):
-            ours, theirs = socket.socketpair()
-            for end in (ours, theirs):
-                end.setblocking(False)
-            self.reactor.adopt(theirs, "", "")
-            self.clients.append(ours)
-
-    def turn(self) -> None:
-        self.reactor.turn(self.reactor._poller.poll(0))
-        self.reactor.send_replies()
-
-    def close(self) -> None:
-        trio.run(self.reactor.drain, 0)
-        for client in self.clients:
-            client.close()
-
-
-@given(turns, streams, st.integers(0, OTHERS))
+@given(asked, streams, st.integers(0, OTHERS))
 def test_whoever_sends_well_is_answered_as_if_alone(
-    turns: list[list[list[bytes]]], others: list[tuple[bytes, int | None]], position: int
+    asked: list[list[list[bytes]]], others: list[tuple[bytes, int | None]], position: int
 ) -> None:
     alone = Engine().session()
-    place = Place(OTHERS + 1)
-    one, *rest = place.clients[position:] + place.clients[:position]
-    try:
+    with Turns(OTHERS + 1) as turns:
+        one, *rest = turns.clients[position:] + turns.clients[:position]
         sent = [0] * OTHERS
-        for commands in turns:
+        for commands in asked:
             chunk = b"".join(map(frame, commands))
             for n, (client, (stream, most)) in enumerate(zip(rest, others, strict=True)):
                 part = stream[sent[n] : sent[n] + (most or len(chunk))]
@@ -101,7 +75,5 @@ def test_whoever_sends_well_is_answered_as_if_alone(
                 with contextlib.suppress(BrokenPipeError):  # it was told its error before
                     client.send(part)
             one.send(chunk)
-            place.turn()
+            turns.take()
             assert one.recv(1000) == b"".join(map(alone.run, commands))
-    finally:
-        place.close()
