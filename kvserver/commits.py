@@ -46,11 +46,14 @@ class Commits(Connections):
     def _write_journal(self) -> bool:
         """Write what changed as one record; whether anything had."""
         keyspace = self.engine.keyspace
+        journal = self.engine.journal
         if not keyspace.effects and not keyspace.packed_effects:
+            if journal is not None and journal.staging.released:
+                journal.staging.forget_released()
             return False
         try:
-            if self.engine.journal is not None:
-                self.engine.journal.append(keyspace.effects, keyspace.packed_effects)
+            if journal is not None:
+                journal.append(keyspace.effects, keyspace.packed_effects)
         except JournalFullError as error:
             self._refuse_writers(str(error))
         except JournalFailedError as error:

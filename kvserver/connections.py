@@ -118,7 +118,7 @@ class Connections:
                 continue
             if len(out) == 1:
                 data = out.pop()
-            elif len(out) > MANY_PARTS:
+            elif len(out) > MANY_PARTS or len(max(out, key=len)) > JOINED_BYTES:
                 self.flush(connection)
                 continue
             else:

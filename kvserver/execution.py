@@ -15,6 +15,7 @@ import logging
 from time import monotonic, perf_counter_ns
 from typing import TYPE_CHECKING, Final
 
+from kvserver.ahead import LARGE_BYTES
 from kvserver.alike import PART_COMMANDS, groups, run_group
 from kvserver.commands.table import NEXT_TURN, Work
 from kvserver.commits import Commits
@@ -23,6 +24,7 @@ from kvserver.errors import CommandError
 from kvserver.poller import READ
 
 if TYPE_CHECKING:
+    from kvserver.requests import RequestReader
     from kvserver.session import Session
     from kvserver.stats import Stats
 
@@ -43,15 +45,23 @@ class Execution(Commits):
 
     def _read_generally(self, connection: Connection, data: bytes) -> None:
         reader = connection.reader
-        commands = reader.feed(data)
-        if commands:
-            commands = self.execute(connection.session, commands)
+        commands = self.read(connection.session, reader, data)
         self._served.append((connection, commands))
         if reader.error is not None or reader.held_bytes:
             self._look_at_rest(connection)
         connection.idle = reader.idle
         if connection.session.authenticated and reader.limited:
             reader.limited = False
+
+    def read(self, session: Session, reader: RequestReader, data: bytes) -> list[list[bytes]]:
+        """Run what came of one client, as far as it is whole; return what `execute` returns."""
+        held_bytes = reader.held_bytes
+        commands = reader.feed(data)
+        if not commands:
+            return commands
+        if held_bytes > LARGE_BYTES:
+            session.expect_large()
+        return self.execute(session, commands)
 
     def execute(self, session: Session, commands: list[list[bytes]]) -> list[list[bytes]]:
         """Run commands of one client; return which of them, the replies are in ``session.out``.
@@ -140,11 +150,11 @@ class Execution(Commits):
                 if session.pending is None:
                     self._run_backlog(session, [] if since is None else [since[1]])
                 engine.dirty[session] = None
-            if perf_counter_ns() > until:
-                break
             if session in engine.suspended:  # to the end of the queue
                 del engine.suspended[session]
                 engine.suspended[session] = None
+            if perf_counter_ns() > until:
+                break
 
     def _run_backlog(self, session: Session, answered: list[list[bytes]]) -> None:
         """Run what waited behind a command, which is in ``answered`` if it had a reply."""

@@ -10,6 +10,7 @@ not read is the business of whoever sends (its output is bounded).
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable
 from enum import IntEnum
 from typing import TYPE_CHECKING, Final, TypeAlias
@@ -20,6 +21,7 @@ from kvserver.glob import Matcher, compile_glob
 
 if TYPE_CHECKING:
     from kvserver.engine import Engine
+    from kvserver.keyspace import Event
     from kvserver.session import Session
 
 __all__ = ["EVENT_CLASSES", "Hub", "Kind", "format_event_flags", "parse_event_flags"]
@@ -44,6 +46,8 @@ EVENT_CLASSES: Final = {
 }
 """Event -> its letter in notify-keyspace-events; summaries count as a type of a module (``d``)."""
 
+EVENTS_AT_ONCE: Final = 128
+"""Of a long write; one takes some 3 µs."""
 _ALL: Final = "g$lshzxetd"
 _OTHERS: Final = "KE"
 
@@ -90,6 +94,8 @@ class Hub:
         self._of: dict[Session, _Held] = {}
         """Session -> its names, by kind."""
         self.event_flags: frozenset[str] = frozenset()
+        self._events: deque[Event] = deque()
+        """Of the keys, what is to be told in slices."""
         self.messages = 0
         engine.on_close.append(self.forget)
         engine.publish = self.publish
@@ -212,12 +218,36 @@ class Hub:
 
     def notify(self, flags: frozenset[str]) -> None:
         """Publish events of these classes from now on."""
+        self._engine.isolation.finish()
+        self.tell_all()
         self._engine.keyspace.unlisten(self._on_event)
         self.event_flags = flags
         if flags & {"K", "E"} and flags - {"K", "E"}:
             self._engine.keyspace.listen(self._on_event)
 
     def _on_event(self, key: bytes, event: str) -> None:
+        if self._events:
+            self._events.append((key, event))
+        else:
+            self._publish_event(key, event)
+
+    def tell_later(self, events: list[Event]) -> None:
+        """Publish these, in slices: ``tell_some``. What happens meanwhile is told after them."""
+        if self.event_flags:
+            self._events += events
+
+    def tell_some(self) -> bool:
+        """Publish some of the events that wait; whether there are more."""
+        for _ in range(min(len(self._events), EVENTS_AT_ONCE)):
+            self._publish_event(*self._events.popleft())
+        return bool(self._events)
+
+    def tell_all(self) -> None:
+        """Publish all events that wait."""
+        while self.tell_some():
+            pass
+
+    def _publish_event(self, key: bytes, event: str) -> None:
         flags = self.event_flags
         if EVENT_CLASSES.get(event) not in flags:
             return

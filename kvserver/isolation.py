@@ -6,27 +6,33 @@ MSET and EXEC are atomic: nobody sees one half done, neither now nor after a cra
 * A command of somebody else that touches one of its keys, or is about all keys (KEYS, DBSIZE,
   INGEST), waits until its end, and so does another long write. All other commands have nothing to
   do with it, so everybody sees what they would have seen if it had run at once, at its end.
-* Its effects are kept apart and become part of one record at its end, before it is answered.
+* Its effects are kept apart and become part of one record at its end, before it is answered; what
+  many of them are goes to the journal ahead of it (see ``journal.staging``).
+* Who WATCHes one of its keys, or hears events of keys, learns of it at its end.
 * Time stands still in it, and no key expires by itself meanwhile.
 
-That is the usual case. The others make it not begin, or end at once: a closed gate (but that of a
-limit on memory which evicts nothing), somebody who listens to changes (WATCH, events of keys). Nor
-does it begin in the middle of another slow command that writes. It outlives its client.
+It does not begin, or ends at once, where a gate is closed (but that of a limit on memory which
+evicts nothing), nor does it begin in the middle of another slow command that writes. It outlives
+its client.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from kvserver.commands.table import at_once
 from kvserver.journal.record import new_packer
+from kvserver.journal.staging import PIECE_BYTES
 
 if TYPE_CHECKING:
     from kvserver.commands.table import Command, Work
     from kvserver.engine import Engine
     from kvserver.journal.record import Effect
+    from kvserver.journal.staging import Stage
+    from kvserver.journal.writer import Journal
+    from kvserver.keyspace import Event
     from kvserver.session import Session
 
 __all__ = ["LONG", "Isolation", "Steps"]
@@ -54,7 +60,15 @@ class _Write:
     began_ms: int
     pack: Callable[[Effect], bytes] = field(default_factory=lambda: new_packer().pack)
     """Its own, so that what large values made of its buffer goes with it."""
-    packed_effects: list[bytes] = field(default_factory=list)
+    packed: list[bytes] = field(default_factory=list)
+    """Its effects, but for those that are in the journal already."""
+    packed_bytes: int = 0
+    stage: Stage | None = None
+    staged: int = 0
+    """How many effects are in the journal, to be named by the record at the end."""
+    changed: set[bytes] = field(default_factory=set)
+    """Keys, as far as somebody listens."""
+    events: list[Event] = field(default_factory=list)
     reply: bytes = b""
 
 
@@ -79,21 +93,24 @@ class Isolation:
         """Whether the write that is going on is one of this session."""
         return self._write is not None and self._write.session is session
 
+    def in_transaction(self, session: Session) -> bool:
+        """Whether what a session runs now is a part of a transaction, and has to end at once."""
+        return bool(session.about.get("exec")) or self.is_of(session)
+
     def suits(self, session: Session) -> bool:
         """Whether a long write of this session may be isolated, perhaps behind another one."""
         engine = self._engine
-        if session.about.get("exec") or self.is_of(session):
-            return False  # it is a part of a transaction
+        if self.in_transaction(session):
+            return False
         return not (
             not engine.gates.keys() <= {"maxmemory"}
             or (engine.gates and engine.config.maxmemory_policy != "noeviction")
-            or engine.keyspace.listening
             or any(map(self._is_writing, (*engine.suspended, *engine.sleeping)))
         )
 
     def _is_writing(self, session: Session) -> bool:
         """Whether a suspended command has written something, and may write more."""
-        if session.suspended_since is None or session in self._waiting:
+        if session.suspended_since is None or session in self._waiting or "ahead" in session.about:
             return False
         command = session.suspended_since[0]
         return "write" in command.flags and command.name not in _ISOLATED
@@ -106,6 +123,16 @@ class Isolation:
         self._write = write = _Write(session, keys, steps, self._engine.keyspace.now)
         self._isolated += 1
         self._engine.choose_table()
+        hub = self._engine.hub
+        try:
+            yield from self._to_end(write)
+            while hub.tell_some():
+                yield None
+        finally:
+            hub.tell_all()  # if the client has left
+        return write.reply
+
+    def _to_end(self, write: _Write) -> Generator[None]:
         try:
             while write.steps is not None:
                 yield None
@@ -114,14 +141,14 @@ class Isolation:
         finally:
             if write is self._write:
                 self.finish()
-        return write.reply
 
     def _advance(self, write: _Write, *, to_end: bool = False) -> None:
         """Take the next step, or all of them, with effects and time of its own."""
         keyspace, steps = self._engine.keyspace, write.steps
         assert steps is not None
-        to_end = to_end or keyspace.listening
         effects, keyspace.effects = keyspace.effects, []
+        events: list[Event] = []
+        keyspace.diverted = events
         now, keyspace.now = keyspace.now, write.began_ms
         try:
             next(steps)
@@ -133,9 +160,33 @@ class Isolation:
             write.steps = None
             raise
         finally:
-            # Packed while the cache still holds them: that takes a third of the time.
-            write.packed_effects += map(write.pack, keyspace.effects)
+            self._pack(write, keyspace.effects)
             keyspace.effects, keyspace.now = effects, now
+            keyspace.diverted = None
+            write.events += events
+            write.changed.update(key for key, _ in events)
+
+    def _pack(self, write: _Write, effects: Sequence[Effect]) -> None:
+        """Pack effects while the cache still holds them: that takes a third of the time.
+
+        What has become a piece of the journal goes there now: all at the end would take long.
+        """
+        journal: Journal | None = self._engine.journal
+        if journal is not None:
+            effects = journal.staging.referring(effects)
+        packed = list(map(write.pack, effects))
+        write.packed += packed
+        write.packed_bytes += sum(map(len, packed))
+        if journal is None or write.packed_bytes < PIECE_BYTES:
+            return
+        if write.stage is not None or journal.may_stage(write.session):
+            write.stage = write.stage or journal.staging.begin(write.session)
+            self._write_ahead(write, write.stage)
+
+    def _write_ahead(self, write: _Write, stage: Stage) -> None:
+        stage.write(b"".join(write.packed))
+        write.staged += len(write.packed)
+        write.packed, write.packed_bytes = [], 0
 
     def finish(self) -> None:
         """End the write that is going on, if there is one, and let those go on who wait."""
@@ -150,8 +201,15 @@ class Isolation:
             write.reply = self._engine.internal_error(write.session, error)
         finally:
             self._write = None
-            self._engine.keyspace.packed_effects += write.packed_effects
+            if write.stage is not None:
+                if write.packed:
+                    self._write_ahead(write, write.stage)
+                write.packed = [write.pack(write.stage.run_of(write.staged))]
+                write.stage.release()
+            self._engine.keyspace.packed_effects += write.packed
             self._engine.keyspace.free_later(write.keys)
+            self._engine.watches.note(write.changed)
+            self._engine.hub.tell_later(write.events)
             self._engine.choose_table()
             for session in self._waiting:
                 self._engine.wake(session)

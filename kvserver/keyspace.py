@@ -24,14 +24,16 @@ from kvserver.catalogue import PatternError
 from kvserver.errors import CommandError
 from kvserver.feeds import ChangeFeed
 from kvserver.ingest import check_deltas, parse_header, unpack_deltas
-from kvserver.longstring import STRINGS, String, whole
+from kvserver.longstring import STRINGS, LongString, String
 from kvserver.store import Effect, Store
 from kvserver.values import SummaryValue, Value, appended, is_folded
 from parser.summary import Summary, SummaryError, fold, pack
 
-__all__ = ["ChangeFeed", "Effect", "Keyspace", "Listener", "wall_clock_ms"]
+__all__ = ["ChangeFeed", "Effect", "Event", "Keyspace", "Listener", "wall_clock_ms"]
 
 Listener = Callable[[bytes, str], None]
+Event = tuple[bytes, str]
+"""A key and what happened to it."""
 
 WRONG_TYPE: Final = "WRONGTYPE Operation against a key holding the wrong kind of value"
 _EXPIRY_TRIES: Final = 100
@@ -49,6 +51,7 @@ class Keyspace(Store):
         "_listeners",
         "bad_summaries",
         "clock",
+        "diverted",
         "effects",
         "expired",
         "expiry_lag_max_ms",
@@ -73,6 +76,8 @@ class Keyspace(Store):
         self.packed_effects: list[bytes] = []
         """The same of long writes, packed for the journal; ``effects`` come after them."""
         self.listening = False
+        self.diverted: list[Event] | None = None
+        """Where changes are noted for later, while it is a list, and nobody is told."""
         self.new_patterns: list[int] = []
         """Pattern ids that INGEST saw for the first time; whoever announces them clears it."""
         self.hits = 0
@@ -193,7 +198,7 @@ class Keyspace(Store):
         return [key for key in keys if key in data and (key not in deadlines or self.alive(key))]
 
     def set(
-        self, key: bytes, value: bytes, deadline_ms: int | None = None, event: str = "set"
+        self, key: bytes, value: String, deadline_ms: int | None = None, event: str = "set"
     ) -> None:
         """Make the value of a key this string, with this deadline or none."""
         data = self.data
@@ -232,9 +237,11 @@ class Keyspace(Store):
         self.effects += zip(repeat("set"), keys, values, deadlines_ms)
 
     def put(self, key: bytes, value: Value, deadline_ms: int | None, event: str) -> None:
-        """Make the value of a key this one, of whatever type (COPY, RENAME)."""
+        """Make the value of a key this one, of whatever type (COPY, RENAME, BITOP)."""
+        if type(value) is LongString:
+            self.expect_long_strings()
         if type(value) is not SummaryValue:
-            self.set(key, whole(value), deadline_ms, event)
+            self.set(key, value, deadline_ms, event)
             return
         if key in self.data:
             self._remove(key, None)
@@ -422,6 +429,9 @@ class Keyspace(Store):
 
     def touched(self, key: bytes, event: str) -> None:
         """Tell the listeners; call it only when ``listening``."""
+        if self.diverted is not None:
+            self.diverted.append((key, event))
+            return
         for listener in self._listeners:
             listener(key, event)
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import Final, TypeAlias, overload
 
-__all__ = ["STRINGS", "LongString", "String", "whole", "written_over"]
+__all__ = ["BLOCK_BYTES", "STRINGS", "LongString", "String", "whole", "written_over"]
 
 BLOCK_BYTES: Final = 1 << 15
 """A compromise: a write copies one block, and a reference for each of them."""

@@ -9,9 +9,9 @@ Guarantees:
 The quick way: ``session.table[args[0]](session, args)``. As long as nothing special is going on the
 table is the registry itself. In a special state (not authenticated, in MULTI, subscribed, or with
 a gate of the engine closed) it is ``GATE``, which leads every command through ``execute``;
-``MEASURED`` does so, too, where that gate is the limit on memory. While a command is suspended the
-table is ``BACKLOG``, which keeps the commands for later; once the connection is to be closed it is
-``DROPPED``. Whoever changes such a state calls ``retable``.
+``MEASURED`` does so, too, where that gate is the limit on memory, and ``LARGE`` for one command.
+While a command is suspended the table is ``BACKLOG``, which keeps the commands for later; once the
+connection is to be closed it is ``DROPPED``. Whoever changes such a state calls ``retable``.
 """
 
 from __future__ import annotations
@@ -21,10 +21,12 @@ import time
 from typing import TYPE_CHECKING, Any, Final
 
 from kvserver import resp
+from kvserver.ahead import ahead
 from kvserver.commands.table import (
     NEXT_TURN,
     Caller,
     Command,
+    Reply,
     Work,
     unknown_command,
     wrong_arity,
@@ -35,7 +37,7 @@ if TYPE_CHECKING:
     from kvserver.engine import Engine
     from kvserver.keyspace import Keyspace
 
-__all__ = ["BACKLOG", "DEAF", "GATE", "MEASURED", "Session"]
+__all__ = ["BACKLOG", "DEAF", "GATE", "LARGE", "MEASURED", "Session"]
 
 _IN_MULTI: Final = frozenset(["exec", "discard", "multi", "watch", "quit", "reset"])
 """What is not queued inside MULTI."""
@@ -166,18 +168,23 @@ class Session:
             reply = b"".join(done) if isinstance(done, list) else done
         return reply
 
-    def execute(self, args: list[bytes]) -> bytes:
+    def execute(self, args: list[bytes], *, large: bool = False) -> bytes:
         """The long way of a command: everything that can stand between a client and a handler."""
         if self.silent != 1:
-            return self._execute(args)
-        reply = self._execute(args)
+            return self._execute(args, large=large)
+        reply = self._execute(args, large=large)
         if self.pending is None and self.silent == 1:
             self.silent = 0
             self.retable()
             return b""
         return reply
 
-    def _execute(self, args: list[bytes]) -> bytes:
+    def expect_large(self) -> None:
+        """Let what the next command brings, which is large, go to the journal ahead of it."""
+        if self.table is self.engine.quick_table or self.table is GATE:
+            self.table = LARGE
+
+    def _execute(self, args: list[bytes], *, large: bool = False) -> bytes:
         command = self.engine.registry.find(args[0])
         if command is None:
             reply = unknown_command(self, args)
@@ -190,6 +197,10 @@ class Session:
             return self._refuse(command, error.text)
         if self.queue is not None and command.name not in _IN_MULTI:
             return self._enqueue(command, self.queue, args)
+        if large and "write" in command.flags:
+            work = ahead(self, args, lambda: self._held_back(command, args))
+            assert not isinstance(work, bytes)
+            return self.suspend(command, args, work)
         if self.engine.holds_back(command) or self.engine.isolation.concerns(self, command, args):
             return self.suspend(command, args, self._held_back(command, args))
         reply = self.engine.registry[args[0]](self, args)
@@ -282,10 +293,10 @@ class Session:
         self.engine.suspended[self] = None
         self.retable()
 
-    def in_parts(self, parts: list[bytes]) -> bytes:
+    def in_parts(self, parts: list[bytes]) -> Reply:
         """Return what a handler returns for a large reply: the parts leave without being joined."""
         if self.pending is not None:  # a command that was held back
-            return b"".join(parts)
+            return _given(parts)
         self.hold(_given(parts))
         return b""
 
@@ -428,7 +439,14 @@ def _ignore(session: Session, args: list[bytes]) -> bytes:  # noqa: ARG001 - cal
     return b""
 
 
+def _execute_large(session: Session, args: list[bytes]) -> bytes:
+    session.retable()
+    return session.execute(args, large=True)
+
+
 GATE: Final = _Everything(_execute)
+LARGE: Final = _Everything(_execute_large)
+"""For one command, of which is known that it is large."""
 MEASURED: Final = _Everything(_execute)
 """The same where nothing but a limit on memory stands in the way: runs may go quickly."""
 DEAF: Final = _Everything(_ignore)

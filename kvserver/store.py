@@ -31,7 +31,7 @@ from kvserver.feeds import ChangeFeed
 from kvserver.ingest import parse_header, unpack_deltas
 from kvserver.keybuckets import ENTRIES_AT_ONCE, KeyBuckets
 from kvserver.ledger import Ledger
-from kvserver.longstring import LongString, whole, written_over
+from kvserver.longstring import LongString, String, whole, written_over
 from kvserver.untracked import untrack
 from kvserver.values import FOLD_STEP_BYTES, SummaryValue, Value, appended, folded, is_folded
 from parser.summary import SummaryError
@@ -119,7 +119,8 @@ class Store:
             if len(effect) == 3 and effect[0] in _PLAIN_SET:
                 key = effect[1]
                 if type(key) is not bytes or type(effect[2]) is not bytes:
-                    raise RecordError("effect 'set' holds no bytes")
+                    self.apply(effect)
+                    continue
                 if key not in data:
                     append(key)
                 elif key in deadlines:
@@ -129,8 +130,12 @@ class Store:
                 self.apply(effect)
                 data, deadlines, append = self.data, self.deadlines, self.buckets.arrivals.append
 
-    def _replay_set(self, key: bytes, value: bytes, deadline_ms: int | None = None) -> None:
-        _only_bytes([key, value])
+    def _replay_set(self, key: bytes, value: String, deadline_ms: int | None = None) -> None:
+        if type(value) is LongString:  # never of a file
+            self.expect_long_strings()
+            _only_bytes([key])
+        else:
+            _only_bytes([key, value])
         self._apply_set(key, value, deadline_ms)
 
     def _replay_mst(self, keys: Sequence[bytes], values: Sequence[bytes]) -> None:
@@ -138,7 +143,7 @@ class Store:
         _only_bytes(values)
         self._apply_mst(keys, values)
 
-    def _apply_set(self, key: bytes, value: bytes, deadline_ms: int | None = None) -> None:
+    def _apply_set(self, key: bytes, value: String, deadline_ms: int | None = None) -> None:
         data = self.data
         size = len(data)
         data[key] = value
@@ -194,9 +199,13 @@ class Store:
         written = written_over(value, len(value) if offset is None else offset, part)
         self.data[key] = written
         if type(written) is LongString:
-            self.any_long = True
-            untrack(self.data)  # else each collection would look at every key
+            self.expect_long_strings()
         return len(written)
+
+    def expect_long_strings(self) -> None:
+        """Look for long strings from now on: one has come."""
+        self.any_long = True
+        untrack(self.data)  # else each collection would look at every key
 
     def _apply_ing(self, raw_header: bytes, packed: bytes) -> None:
         header = parse_header(raw_header)

@@ -210,9 +210,7 @@ class TlsServer:
             engine.keyspace.tick()
             engine.stats.net_in_bytes += len(data)
             session.last_active = time.monotonic()
-            commands = reader.feed(data)
-            if commands:
-                self._reactor.execute(session, commands)
+            self._reactor.read(session, reader, data)
             if reader.error is None and reader.held_bytes > config.max_query_bytes:
                 engine.stats.query_limit_closed += 1
                 return

@@ -69,6 +69,11 @@ class Watches:
         elif key in self._watchers:
             self._touched |= self._watchers[key]
 
+    def note(self, keys: set[bytes]) -> None:
+        """Note that many keys were changed at once."""
+        for key in self._watchers.keys() & keys:
+            self._touched |= self._watchers[key]
+
     def statistics(self) -> dict[str, int]:
         """How many keys are watched, by how many sessions."""
         return {"watching_clients": len(self._watched), "watched_keys": len(self._watchers)}

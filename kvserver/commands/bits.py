@@ -7,11 +7,12 @@ from operator import is_
 from typing import Final
 
 from kvserver import bitops
+from kvserver.ahead import ahead
 from kvserver.bitops import Field, Overflow
 from kvserver.commands.arguments import SYNTAX_ERROR, integer_argument
 from kvserver.commands.table import CommandTable, Reply, Work
 from kvserver.errors import CommandError
-from kvserver.longstring import String, whole
+from kvserver.longstring import BLOCK_BYTES, LongString, String, whole
 from kvserver.numbers import parse_int
 from kvserver.resp import NULL, ONE, ZERO, array, integer
 from kvserver.session import Session
@@ -172,21 +173,39 @@ def _combine_in_slices(
         found = list(map(find, keys))
         strings = [value or b"" for value in found]
         length = max(map(len, strings))
-        result = []
-        for start in range(0, length, _COMBINED_BYTES):
-            end = min(length, start + _COMBINED_BYTES)
-            pieces = [string[start:end] for string in strings]
-            result.append(bitops.combine(operation, pieces, end - start))
+        blocks = []
+        for start in range(0, length, BLOCK_BYTES):
+            end = min(length, start + BLOCK_BYTES)
+            blocks.append(_combined(operation, strings, start, end))
             if tries_left:
                 yield None
-        if all(map(is_, map(find, keys), found)):
-            break
-    return _store_combined(session, target, b"".join(result))
+        result = LongString(tuple(blocks))
+
+        def store(found: list[String | None] = found, result: LongString = result) -> bytes:
+            if not all(map(is_, map(find, keys), found)):
+                return b""
+            return _store_combined(session, target, result)
+
+        stored = ahead(session, [result], store) if tries_left else store()
+        reply = stored if isinstance(stored, bytes) else (yield from stored)
+        if reply:
+            return reply
+    raise AssertionError("nobody comes between when there is no pause")
 
 
-def _store_combined(session: Session, target: bytes, result: bytes) -> bytes:
+def _combined(operation: bytes, strings: list[String], start: int, end: int) -> bytes:
+    """Combine a part of long strings, in steps that stay in the processor's nearest cache."""
+    parts = []
+    for at in range(start, end, _COMBINED_BYTES):
+        stop = min(end, at + _COMBINED_BYTES)
+        pieces = [string[at:stop] for string in strings]
+        parts.append(bitops.combine(operation, pieces, stop - at))
+    return b"".join(parts)
+
+
+def _store_combined(session: Session, target: bytes, result: String) -> bytes:
     if result:
-        session.keyspace.set(target, result)
+        session.keyspace.put(target, result, None, "set")
     else:
         session.keyspace.delete(target)
     return integer(len(result))

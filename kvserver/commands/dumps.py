@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+from kvserver.ahead import ahead
 from kvserver.commands.arguments import SYNTAX_ERROR, integer_argument
 from kvserver.commands.strings import MAX_DEADLINE_MS
 from kvserver.commands.table import CommandTable, Reply, Work
@@ -26,8 +27,8 @@ def _begun(work: Work) -> Reply:
     try:
         next(work)
     except StopIteration as done:
-        reply: bytes = done.value
-        return reply
+        reply: bytes | list[bytes] = done.value
+        return reply if isinstance(reply, bytes) else b"".join(reply)
     return work
 
 
@@ -45,7 +46,7 @@ def dump(session: Session, args: list[bytes]) -> Reply:
 def _dumped(value: bytes) -> Work:
     head, value, footer = yield from around(value)
     size = len(head) + len(value) + len(footer)
-    return b"".join((b"$%d\r\n" % size, head, value, footer, b"\r\n"))
+    return [b"$%d\r\n" % size, head, value, footer, b"\r\n"]
 
 
 @dataclass(slots=True)
@@ -98,6 +99,13 @@ def restore(session: Session, args: list[bytes]) -> Reply:
 
 def _restored(session: Session, args: list[bytes], ttl_ms: int, options: _Options) -> Work:
     value = yield from unpacked(args[3], session.engine.config.max_bulk_bytes)
+    reply = ahead(session, [value], lambda: _stored(session, args, ttl_ms, options, value))
+    return reply if isinstance(reply, bytes) else (yield from reply)
+
+
+def _stored(
+    session: Session, args: list[bytes], ttl_ms: int, options: _Options, value: bytes
+) -> bytes:
     # Meanwhile others may have made the key, and time went on. From here on nobody comes between.
     key, keyspace = args[1], session.keyspace
     _check_free(session, key, options)

@@ -27,7 +27,7 @@ _UNITS = frozenset([b"EX", b"PX", b"EXAT", b"PXAT"])
 
 
 @TABLE.command("getdel", 2, "write fast", keys=(1, 1, 1), since="6.2.0")
-def getdel(session: Session, args: list[bytes]) -> bytes:
+def getdel(session: Session, args: list[bytes]) -> Reply:
     """Returns a string and deletes its key."""
     value = session.keyspace.string(args[1])
     if value is None:
@@ -37,7 +37,7 @@ def getdel(session: Session, args: list[bytes]) -> bytes:
 
 
 @TABLE.command("getset", 3, "write denyoom fast", keys=(1, 1, 1), since="1.0.0")
-def getset(session: Session, args: list[bytes]) -> bytes:
+def getset(session: Session, args: list[bytes]) -> Reply:
     """Sets a string and returns what it was."""
     old = session.keyspace.string(args[1])
     session.keyspace.set(args[1], args[2])
@@ -45,7 +45,7 @@ def getset(session: Session, args: list[bytes]) -> bytes:
 
 
 @TABLE.command("getex", -2, "write fast", keys=(1, 1, 1), since="6.2.0")
-def getex(session: Session, args: list[bytes]) -> bytes:
+def getex(session: Session, args: list[bytes]) -> Reply:
     """Returns a string and sets, or takes away, its time to live."""
     keyspace = session.keyspace
     persist = False

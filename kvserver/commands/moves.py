@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+from kvserver.ahead import ahead
 from kvserver.commands.arguments import NO_SUCH_KEY, SYNTAX_ERROR, integer_argument
-from kvserver.commands.table import CommandTable
+from kvserver.commands.table import CommandTable, Reply
 from kvserver.errors import CommandError
 from kvserver.resp import OK, ONE, ZERO, bulk
 from kvserver.session import Session
@@ -23,27 +26,41 @@ def _rename(session: Session, source: bytes, target: bytes) -> None:
     keyspace.put(target, value, deadline_ms, "rename_to")
 
 
+def _ahead_of(session: Session, source: bytes, do: Callable[[], Reply]) -> Reply:
+    """Do it once the value of ``source``, which another key is to have too, is in the journal."""
+    value = session.keyspace.peek(source)
+    return do() if value is None else ahead(session, [value], do)
+
+
 @TABLE.command("rename", 3, "write", keys=(1, 2, 1), complexity="O(1)")
-def rename(session: Session, args: list[bytes]) -> bytes:
+def rename(session: Session, args: list[bytes]) -> Reply:
     """Renames a key, in place of whatever had the new name."""
-    _rename(session, args[1], args[2])
-    return OK
+
+    def do() -> bytes:
+        _rename(session, args[1], args[2])
+        return OK
+
+    return _ahead_of(session, args[1], do)
 
 
 @TABLE.command("renamenx", 3, "write fast", keys=(1, 2, 1), complexity="O(1)")
-def renamenx(session: Session, args: list[bytes]) -> bytes:
+def renamenx(session: Session, args: list[bytes]) -> Reply:
     """Renames a key unless the new name is taken."""
-    keyspace = session.keyspace
-    if not keyspace.exists(args[1]):
-        raise CommandError(NO_SUCH_KEY)
-    if keyspace.exists(args[2]):
-        return ZERO
-    _rename(session, args[1], args[2])
-    return ONE
+
+    def do() -> bytes:
+        keyspace = session.keyspace
+        if not keyspace.exists(args[1]):
+            raise CommandError(NO_SUCH_KEY)
+        if keyspace.exists(args[2]):
+            return ZERO
+        _rename(session, args[1], args[2])
+        return ONE
+
+    return _ahead_of(session, args[1], do)
 
 
 @TABLE.command("copy", -3, "write denyoom", keys=(1, 2, 1), since="6.2.0", complexity="O(1)")
-def copy(session: Session, args: list[bytes]) -> bytes:
+def copy(session: Session, args: list[bytes]) -> Reply:
     """Copies the value of a key, with its deadline, to another key."""
     replace = False
     at = 3
@@ -61,12 +78,16 @@ def copy(session: Session, args: list[bytes]) -> bytes:
     source, target = args[1], args[2]
     if source == target:
         raise CommandError("ERR source and destination objects are the same")
-    keyspace = session.keyspace
-    value = keyspace.peek(source)
-    if value is None or (keyspace.exists(target) and not replace):
-        return ZERO
-    keyspace.put(target, value, keyspace.deadline(source), "copy_to")
-    return ONE
+
+    def do() -> bytes:
+        keyspace = session.keyspace
+        value = keyspace.peek(source)
+        if value is None or (keyspace.exists(target) and not replace):
+            return ZERO
+        keyspace.put(target, value, keyspace.deadline(source), "copy_to")
+        return ONE
+
+    return _ahead_of(session, source, do)
 
 
 @TABLE.command("randomkey", 1, "readonly", complexity="O(1)")

@@ -39,7 +39,7 @@ def shown(keyspace: Keyspace, key: bytes, value: Value) -> bytes:
 
 
 @TABLE.command("get", 2, "readonly fast", keys=(1, 1, 1), complexity="O(1)", checks_itself=True)
-def get(session: Session, args: list[bytes]) -> bytes:
+def get(session: Session, args: list[bytes]) -> Reply:
     """Returns the string value of a key; a summary as JSON."""
     if len(args) != 2:
         return session.rejected("get", wrong_arity("get"))
@@ -57,7 +57,7 @@ def get(session: Session, args: list[bytes]) -> bytes:
     return string_reply(session, value)
 
 
-def string_reply(session: Session, string: String) -> bytes:
+def string_reply(session: Session, string: String) -> Reply:
     """Return what a handler returns to answer a string, however long it is."""
     head = b"$%d\r\n" % len(string)
     if isinstance(string, LongString):
@@ -68,7 +68,7 @@ def string_reply(session: Session, string: String) -> bytes:
 
 
 @TABLE.command("set", -3, "write denyoom", keys=(1, 1, 1), complexity="O(1)", checks_itself=True)
-def set_(session: Session, args: list[bytes]) -> bytes:
+def set_(session: Session, args: list[bytes]) -> Reply:
     """Sets the string value of a key, with options for its expiry and for when to set it."""
     if len(args) == 3:
         _, key, value = args
@@ -84,7 +84,7 @@ def set_(session: Session, args: list[bytes]) -> bytes:
     return _set_with_options(session, args)
 
 
-def _set_with_options(session: Session, args: list[bytes]) -> bytes:
+def _set_with_options(session: Session, args: list[bytes]) -> Reply:
     keyspace = session.keyspace
     _, key, value, *options = args
     only_if: bool | None = None
@@ -114,14 +114,15 @@ def _set_with_options(session: Session, args: list[bytes]) -> bytes:
     if lifetime is not None:
         deadline_ms = absolute_deadline(keyspace, *lifetime, "set")
     old = keyspace.string(key) if want_old else keyspace.peek(key)
-    reply = resp.OK if not want_old else session.null if old is None else resp.bulk(whole(old))
     if only_if is not None and (old is not None) is not only_if:
-        return reply if want_old else session.null
+        return string_reply(session, old) if want_old and old is not None else session.null
     if keep_ttl and old is not None:
         keyspace.set(key, value, keyspace.deadline(key))
     else:
         set_with_deadline(keyspace, key, value, deadline_ms)
-    return reply
+    if not want_old:
+        return resp.OK
+    return session.null if old is None else string_reply(session, old)
 
 
 _UNITS: Final = {

@@ -37,7 +37,7 @@ def strlen(session: Session, args: list[bytes]) -> bytes:
     return integer(len(session.keyspace.string(args[1]) or b""))
 
 
-def _getrange(session: Session, args: list[bytes]) -> bytes:
+def _getrange(session: Session, args: list[bytes]) -> Reply:
     start, end = integer_argument(args[2]), integer_argument(args[3])
     value = session.keyspace.string(args[1])
     if not value or (start < 0 and end < 0 and start > end):
@@ -49,13 +49,13 @@ def _getrange(session: Session, args: list[bytes]) -> bytes:
 
 
 @TABLE.command("getrange", 4, "readonly", keys=(1, 1, 1), since="2.4.0")
-def getrange(session: Session, args: list[bytes]) -> bytes:
+def getrange(session: Session, args: list[bytes]) -> Reply:
     """Returns a part of a string, both ends included."""
     return _getrange(session, args)
 
 
 @TABLE.command("substr", 4, "readonly", keys=(1, 1, 1), since="1.0.0")
-def substr(session: Session, args: list[bytes]) -> bytes:
+def substr(session: Session, args: list[bytes]) -> Reply:
     """Returns a part of a string: the old name of GETRANGE."""
     return _getrange(session, args)
 

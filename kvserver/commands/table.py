@@ -229,7 +229,7 @@ class Registry(dict[bytes, Caller]):
 
 def _caller(command: Command) -> Caller:
     if command.checks_itself:
-        return command.handler  # type: ignore[return-value]  # such a handler is no generator
+        return command.handler  # type: ignore[return-value]  # a generator only of a session that waits
     return _checked(command) if "fast" in command.flags else _timed(command)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Generator
 
+from kvserver.ahead import LARGE_BYTES, ahead, large_ones
 from kvserver.alike import PART_COMMANDS, groups, run_group
 from kvserver.commands.table import CommandTable, Reply, Work, at_once
 from kvserver.errors import CommandError
@@ -37,7 +38,8 @@ def exec_(session: Session, args: list[bytes]) -> Reply:
     queue = session.queue
     if queue is None:
         raise CommandError("ERR EXEC without MULTI")
-    if len(queue) > LONG and not session.queue_failed:
+    is_long = len(queue) > LONG or session.queued_bytes > LARGE_BYTES
+    if is_long and not session.queue_failed:
         return _exec_in_slices(session, args, queue)
     if _is_cancelled(session):
         return NULL_ARRAY[session.resp]
@@ -69,7 +71,15 @@ def _exec_at_once(session: Session, args: list[bytes], queue: list[list[bytes]])
 
 
 def _exec_in_slices(session: Session, args: list[bytes], queue: list[list[bytes]]) -> Work:
-    keys = yield from _keys_of(session, queue)
+    keys, large = yield from _surveyed(session, queue)
+    reply = ahead(session, large, lambda: _exec_isolated(session, args, queue, keys))
+    return reply if isinstance(reply, bytes) else (yield from reply)
+
+
+def _exec_isolated(
+    session: Session, args: list[bytes], queue: list[list[bytes]], keys: dict[bytes, None] | None
+) -> Work:
+    """Run a transaction, isolated if it is known which keys it touches."""
     isolation = session.engine.isolation
     yield from isolation.others(session)
     if _is_cancelled(session):
@@ -79,21 +89,31 @@ def _exec_in_slices(session: Session, args: list[bytes], queue: list[list[bytes]
     return (yield from isolation.run(session, keys, _run_in_groups(session, queue)))
 
 
-def _keys_of(
+def _surveyed(
     session: Session, queue: list[list[bytes]]
-) -> Generator[None, None, dict[bytes, None] | None]:
-    """Return the keys of all commands; None when one of them does more than touch its keys."""
-    keys: dict[bytes, None] = {}
+) -> Generator[None, None, tuple[dict[bytes, None] | None, list[bytes]]]:
+    """Return what is to be known of a transaction before it runs.
+
+    Returns:
+        The keys of all commands, None when they are few or when one of them does more than touch
+        its keys; and the arguments that are worth to be written ahead.
+    """
+    keys: dict[bytes, None] | None = {} if len(queue) > LONG else None
+    large: list[bytes] = []
     find = session.engine.registry.find
     for start in range(0, len(queue), PART_COMMANDS):
         for queued in queue[start : start + PART_COMMANDS]:
+            large += large_ones(queued)
+            if keys is None:
+                continue
             command = find(queued[0])
             found = command.resolve(queued).keys(queued) if command is not None else []
-            if not found:
-                return None
-            keys.update(dict.fromkeys(found))
+            if found:
+                keys.update(dict.fromkeys(found))
+            else:
+                keys = None
         yield
-    return keys
+    return keys, large
 
 
 def _run_in_groups(session: Session, queue: list[list[bytes]]) -> Steps:

@@ -41,13 +41,13 @@ from kvserver.journal.record import (
     BAD_EFFECT,
     Effect,
     Footer,
-    decode_body,
     encode_footer,
     encode_header,
     new_packer,
     seed_of,
 )
-from kvserver.journal.segment import Record, SegmentReader, read_footer
+from kvserver.journal.segment import SegmentReader, read_footer
+from kvserver.journal.staging import StagedReader
 
 if TYPE_CHECKING:
     from kvserver.keyspace import Keyspace
@@ -262,8 +262,7 @@ def _read_parts(
     file = fs.open(base.name)
     try:
         reader = SegmentReader(file, base.id, skipped + 1, offset=offset)
-        for record in reader:
-            _apply_record(fs, base, record, apply)
+        for _ in _applied(fs, base, reader, apply):
             wanted -= 1
             if not wanted:
                 return
@@ -281,8 +280,8 @@ def read_closed(fs: FileSystem, entry: Entry, apply: Callable[[list[list[Any]]],
     file = fs.open(entry.name)
     try:
         reader = SegmentReader(file, entry.id, entry.first_record)
-        for record in reader:
-            _apply_record(fs, entry, record, apply)
+        for _ in _applied(fs, entry, reader, apply):
+            pass
         problem = reader.problem_of_closed(entry, file.size())
         if problem is not None:
             raise DamageError(str(fs.path / entry.name), *problem)
@@ -290,14 +289,21 @@ def read_closed(fs: FileSystem, entry: Entry, apply: Callable[[list[list[Any]]],
         file.close()
 
 
-def _apply_record(
-    fs: FileSystem, entry: Entry, record: Record, apply: Callable[[list[list[Any]]], Any]
-) -> None:
-    try:
-        apply(decode_body(record.body))
-    except BAD_EFFECT as error:
-        path = str(fs.path / entry.name)
-        raise DamageError(path, record.offset, str(error), record.sequence) from error
+def _applied(
+    fs: FileSystem,
+    entry: Entry,
+    reader: SegmentReader,
+    apply: Callable[[list[list[Any]]], Any],
+) -> Iterator[None]:
+    """Hand on record after record."""
+    effects_of = StagedReader().effects_of
+    for record in reader:
+        try:
+            apply(effects_of(record.body))
+        except BAD_EFFECT as error:
+            path = str(fs.path / entry.name)
+            raise DamageError(path, record.offset, str(error), record.sequence) from error
+        yield
 
 
 def main() -> int:

@@ -5,7 +5,7 @@
     header   magic+version 4 bytes | body length u32 | sequence number u64 | CRC of the body u32
              | CRC of the 20 bytes before, started from the file's id u32              (big endian)
     body     one msgpack array of effects; an effect is an array that begins with the name of its
-             operation
+             operation (what is large in it may have been written ahead: see `staging`)
 
 A closed file ends with a footer, which is a record with a magic of its own and the body
 ``[records, last sequence number, chain]`` plus, in a base, where each partition begins. *Chain*
@@ -17,14 +17,14 @@ tail and silently drops everything behind it. The header has its own CRC, so a l
 trusted before it is used; the id of the file goes into that CRC, so records of another file never
 fit; the sequence number shows what was dropped, repeated or swapped.
 
-`decode_body` bounds what it makes of hostile bytes with a good CRC: no extension types, no
-container larger than the body could hold, nesting limited by the C decoder, nothing behind the
-array.
+`decode_body` bounds what it makes of hostile bytes with a good CRC: no extension types but those
+that its caller takes, no container larger than the body could hold, nesting limited by the C
+decoder, nothing behind the array.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from struct import Struct
 from typing import Any, NamedTuple
 from zlib import crc32
@@ -40,6 +40,7 @@ HEADER_BYTES = HEADER.size
 CHECKED_BYTES = HEADER_BYTES - 4
 """How much of the header its own CRC covers."""
 MAX_BODY_BYTES = (1 << 32) - 1
+MAX_EXTENSION_BYTES = 12
 MAX_ELEMENTS = 1 << 22
 """In one array or map of a body: far above what a turn of the server makes, far below what could
 hurt."""
@@ -94,8 +95,11 @@ def decode_header(data: bytes, offset: int, seed: int) -> Header | None:
 
 
 def new_packer() -> Any:
-    """Return a packer for bodies; text that came as other than UTF-8 keeps its raw bytes."""
-    return msgpack.Packer(unicode_errors="surrogateescape")
+    """Return a packer for bodies; text that came as other than UTF-8 keeps its raw bytes.
+
+    What is no type of msgpack is packed as its bytes: a string that the store has in blocks.
+    """
+    return msgpack.Packer(unicode_errors="surrogateescape", default=bytes)
 
 
 def encode_body(effects: Sequence[Effect]) -> bytes:
@@ -104,27 +108,42 @@ def encode_body(effects: Sequence[Effect]) -> bytes:
     return body
 
 
-def decode_body(body: bytes) -> list[list[Any]]:
-    """Return the effects of a record.
+def limits(size: int) -> dict[str, Any]:
+    """Return the options of a decoder for so many bytes."""
+    return {
+        "max_ext_len": MAX_EXTENSION_BYTES,
+        "max_array_len": min(size, MAX_ELEMENTS),
+        "max_map_len": min(size, MAX_ELEMENTS),
+        "strict_map_key": False,
+        "unicode_errors": "surrogateescape",
+    }
+
+
+def _no_extension(_kind: int, _data: bytes) -> Any:
+    raise RecordError("an extension type where none belongs")
+
+
+def decode_body(
+    body: bytes, extension: Callable[[int, bytes], Any] = _no_extension
+) -> list[list[Any]]:
+    """Return the effects of a record; ``extension`` makes a value of a type and its data.
 
     Raises:
         RecordError: the body is not an array of effects, whatever else it is.
     """
     try:
-        effects = msgpack.unpackb(
-            body,
-            max_ext_len=0,
-            max_array_len=min(len(body), MAX_ELEMENTS),
-            max_map_len=min(len(body), MAX_ELEMENTS),
-            strict_map_key=False,
-            unicode_errors="surrogateescape",
-        )
+        effects = msgpack.unpackb(body, ext_hook=extension, **limits(len(body)))
     except (ValueError, TypeError, MemoryError) as error:  # TypeError: a map with an unhashable key
         raise RecordError(
             f"body cannot be decoded ({str(error)[:80] or type(error).__name__})"
         ) from error
     if not isinstance(effects, list):
         raise RecordError("body is not an array of effects")
+    return checked_effects(effects)
+
+
+def checked_effects(effects: list[Any]) -> list[list[Any]]:
+    """Return the effects, which must be arrays that are not empty; raises RecordError."""
     if effects and set(map(type, effects)) != {list}:
         raise RecordError("an effect is not an array")
     if not all(effects):

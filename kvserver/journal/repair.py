@@ -26,8 +26,9 @@ from kvserver.journal.compaction import BaseWriter
 from kvserver.journal.fs import File, FileSystem
 from kvserver.journal.manifest import MANIFEST, NAME, Entry, Manifest
 from kvserver.journal.partition import PARTS, buckets_for, distribute
-from kvserver.journal.record import BAD_EFFECT, decode_body
-from kvserver.journal.segment import SegmentReader, last_footer, next_record
+from kvserver.journal.record import BAD_EFFECT
+from kvserver.journal.segment import Record, SegmentReader, last_footer, next_record
+from kvserver.journal.staging import StagedReader
 
 log = logging.getLogger("kvserver.journal")
 
@@ -136,6 +137,7 @@ def _read(file: File, entry: Entry, expected: int, saved: Salvage) -> int:
     """Apply every good record of a file; return the sequence number that is due next."""
     size = file.size()
     offset, sequence = 0, expected
+    staged = StagedReader()
     place = next_record(file, entry.id, 0, size)
     if place is None:
         if size:
@@ -152,7 +154,7 @@ def _read(file: File, entry: Entry, expected: int, saved: Salvage) -> int:
         reader = SegmentReader(file, entry.id, sequence, offset=offset)
         for record in reader:
             if record.sequence >= expected:
-                _apply(entry, record.offset, record.sequence, record.body, saved)
+                _apply(entry, record, staged, saved)
         expected = max(expected, reader.sequence)
         broken = reader.broken
         if broken is None:
@@ -167,12 +169,14 @@ def _read(file: File, entry: Entry, expected: int, saved: Salvage) -> int:
     return expected
 
 
-def _apply(entry: Entry, offset: int, sequence: int, body: bytes, saved: Salvage) -> None:
+def _apply(entry: Entry, record: Record, staged: StagedReader, saved: Salvage) -> None:
     problem = ""
+    offset, sequence = record.offset, record.sequence
     try:
-        effects = decode_body(body)
+        effects = staged.effects_of(record.body)
     except RecordError as error:
-        saved.dropped.append(Dropped(entry.name, offset, len(body), str(error), sequence, sequence))
+        size = len(record.body)
+        saved.dropped.append(Dropped(entry.name, offset, size, str(error), sequence, sequence))
         return
     for effect in effects:
         try:

@@ -22,8 +22,9 @@ from kvserver.journal import manifest as manifests
 from kvserver.journal.directory import directory_error
 from kvserver.journal.fs import FileSystem
 from kvserver.journal.manifest import Entry, Manifest
-from kvserver.journal.record import BAD_EFFECT, decode_body
+from kvserver.journal.record import BAD_EFFECT
 from kvserver.journal.segment import SegmentReader
+from kvserver.journal.staging import StagedReader
 
 ApplyMany = Callable[[list[list[Any]]], Any]
 """`Keyspace.apply_many`, or anything that takes the effects of one record."""
@@ -184,9 +185,10 @@ class Replay:
         clock = time.perf_counter
         until = clock() + SLICE_S
         effects_seen = 0
+        effects_of = StagedReader().effects_of
         for record in reader:
             try:
-                effects = decode_body(record.body)
+                effects = effects_of(record.body)
                 apply_many(effects)
             except BAD_EFFECT as error:
                 raise self._damage(entry, record.offset, str(error), record.sequence) from error

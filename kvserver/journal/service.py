@@ -131,6 +131,8 @@ class JournalService:
             "journal_unsynced_bytes": journal.unsynced_bytes,
             "journal_oldest_unsynced_s": round(journal.oldest_unsynced_s, 3),
             "journal_pending_records": journal.pending,
+            "journal_staging": len(journal.staging),
+            "journal_staged_bytes": journal.staging.bytes,
             "journal_write_errors": journal.write_errors,
             "journal_syncs": journal.syncs,
             "journal_last_sync_s": round(journal.last_sync_s, 6),

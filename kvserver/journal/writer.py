@@ -15,6 +15,8 @@ What can go wrong, and what is done:
   may have dropped the pages. It is never tried again: `failed` is set, every later call raises
   `JournalFailedError`, and the server stops with exit status 74.
 
+What is large is written ahead in pieces (see `staging`). They go the same way as records.
+
 Segments: when the active one has reached its size, it gets its footer and the next record goes to
 the next one, which `maintain` prepared before (see `listing`), so that the switch costs one small
 write. `maintain` then syncs the full one and lists it as closed.
@@ -22,6 +24,7 @@ write. `maintain` then syncs the full one and lists it as closed.
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections import deque
@@ -46,6 +49,7 @@ from kvserver.journal.record import (
     new_packer,
     seed_of,
 )
+from kvserver.journal.staging import Staging
 
 if TYPE_CHECKING:
     from kvserver.journal.fs import File, FileSystem, Lock
@@ -102,6 +106,8 @@ class Journal:
         self._rotation_wanted = False
         self._pending: deque[bytes] = deque()
         self._full_reason: str | None = None
+        self.staging = Staging(self._append_staged, state.next)
+        """What is written ahead; its numbers are never used again, as each takes a record."""
         self.backups = Backups(self)
         """Copies that clients are reading."""
         self._write_lock = threading.RLock()
@@ -199,7 +205,7 @@ class Journal:
             if count > MAX_EFFECTS:
                 self._append_in_pieces(effects, packed, MAX_EFFECTS)
                 return
-            body = self._body(effects, packed)
+            body = self._body(self.staging.referring(effects), packed)
             if len(body) > LARGE_BODY_BYTES:
                 self._packer = new_packer()  # the old one would keep a buffer of that size for ever
             if len(body) > MAX_BODY_BYTES:
@@ -210,8 +216,18 @@ class Journal:
             if self._pending or not self._write(body):
                 self._pending.append(body)
                 raise JournalFullError(self._full_reason or "no space")
-            if self._size >= self.segment_bytes or self._rotation_wanted:
+            self.staging.forget_released()
+            if self.rotation_due:
                 self.rotate_if_needed()
+
+    def _append_staged(self, body: bytes) -> None:
+        """Write a piece; what fails is told to who writes the record that names it."""
+        with self._write_lock:
+            if self.failed is not None or self._closed:
+                return
+            with contextlib.suppress(JournalFailedError):
+                if self._pending or not self._write(body):
+                    self._pending.append(body)
 
     def _body(self, effects: Sequence[Effect], packed: Sequence[bytes]) -> bytes:
         pack = self._packer.pack
@@ -386,7 +402,7 @@ class Journal:
     def _rotate_if_needed(self) -> bool:
         if self._prepared is None or self._pending or self.failed is not None or self._closed:
             return False
-        if self._records == 0 or not (self._rotation_wanted or self._size >= self.segment_bytes):
+        if self._records == 0 or not self.rotation_due or self.staging:
             return False
         footer = encode_footer(
             Footer(self._records, self._next - 1, self._chain, []), self._next, self._seed
@@ -404,6 +420,18 @@ class Journal:
         self._size = self._chain = self._records = 0
         self._rotation_wanted = False
         return True
+
+    @property
+    def rotation_due(self) -> bool:
+        """Whether the active segment is to end, as soon as nothing is staged in it any more."""
+        return self._rotation_wanted or self._size >= self.segment_bytes
+
+    def may_stage(self, owner: object) -> bool:
+        """Whether ``owner`` may begin to write ahead, or has to wait for the next segment.
+
+        Who has begun something else goes on: a segment does not end before that is named.
+        """
+        return not (self.staging and self.rotation_due) or self.staging.is_of(owner)
 
     @property
     def rotation_done(self) -> bool:

@@ -1,9 +1,9 @@
 """One short life of a journal, with everything that touches the disk, and what it promised when.
 
-`live` runs it on a `MemoryDisk`: appends of sets, deletes, deadlines, merges and an INGEST,
-syncs, rotations, two compactions, a full flush, an end. It leaves marks in the disk's trace:
-``started n`` before the n-th turn is appended, ``written n`` when its replies may leave,
-``durable n`` when a power cut may no longer lose it.
+`live` runs it on a `MemoryDisk`: appends of sets, deletes, deadlines, merges and an INGEST, values
+written ahead, syncs, rotations, two compactions, a full flush, an end. It leaves marks in the
+disk's trace: ``started n`` before the n-th turn is appended, ``written n`` when its replies may
+leave, ``durable n`` when a power cut may no longer lose it.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from parser.summary import Summary, merge, pack, unpack
 from tests.faults.disk import MemoryDisk, Operation
 
 SEGMENT_BYTES = 700
+LARGE_BYTES = 100
 
 
 def delta(count: int, at_ms: int) -> bytes:
@@ -37,6 +38,8 @@ def history() -> list[list[Any]]:
     turns: list[list[Any]] = []
     for n in range(30):
         turns.append([["set", b"key:%d" % (n % 5), b"value %d" % n]])
+        if n % 3 == 1:
+            turns.append([["set", b"large:%d" % (n % 2), b"%03d" % n * 50], ["del", b"key:0"]])
         turns.append(
             [
                 ["mrg", b"block_%d" % (n % 3), delta(n + 1, 1000 * n)],
@@ -54,6 +57,12 @@ def history() -> list[list[Any]]:
 
 
 TURNS = history()
+
+
+def large_of(n: int) -> bytes | None:
+    """What the n-th turn, counted from 1, writes ahead of its record."""
+    value = TURNS[n - 1][0][2] if n <= len(TURNS) and len(TURNS[n - 1][0]) > 2 else b""
+    return value if len(value) >= LARGE_BYTES else None
 
 
 def state_of(keyspace: Keyspace) -> Any:
@@ -105,10 +114,24 @@ def live(disk: MemoryDisk, *, policy: str = "always", mistakes: Mistakes | None 
     """Run the story."""
     mistakes = mistakes or Mistakes()
     journal, _, _ = restart(disk)
+    stage = None
     for n, turn in enumerate(TURNS, 1):
         disk.mark("started", n)
+        large = large_of(n)
+        if large is not None and stage is not None:
+            stage.write(large[60:])
+            stage.stands_for(large)
+            stage.release()
         journal.append(turn)
         disk.mark("written", n)
+        large = large_of(n + 1)
+        if large is not None:  # ahead of the next turn, and after this one
+            stage = journal.staging.begin(None)
+            stage.write(large[:60])
+        if n % 9 == 0:
+            forgotten = journal.staging.begin(None)  # its client has left
+            forgotten.write(b"to nobody")
+            forgotten.release()
         if policy == "always" or n % 5 == 0:
             if mistakes.early_durable:
                 disk.mark("durable", n)

@@ -20,6 +20,7 @@ from kvserver.config import Config
 from kvserver.engine import Engine
 from kvserver.errors import JournalFullError
 from kvserver.isolation import LONG
+from kvserver.journal.staging import Staging
 from kvserver.reactor import Reactor
 from kvserver.session import Session
 from tests.turns import Turns
@@ -34,10 +35,14 @@ class TestJournal:
     def __init__(self) -> None:
         self.records: list[list[Any]] = []
         self.full: str | None = None
+        self.staging = Staging(lambda _piece: None, 1)
 
     @property
     def readonly_reason(self) -> str | None:
         return self.full
+
+    def may_stage(self, _owner: object) -> bool:
+        return True
 
     def append(self, effects: Sequence[Any], packed: Sequence[bytes] = ()) -> None:
         self.records.append([*map(msgpack.unpackb, packed), *effects])

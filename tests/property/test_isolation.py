@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -11,8 +12,9 @@ import pytest
 from hypothesis import event, given
 from hypothesis import strategies as st
 
-from kvserver import isolation
+from kvserver import hub, isolation
 from kvserver.commands import exchange, strings, transactions
+from kvserver.config import Config
 from kvserver.engine import Engine
 from kvserver.keyspace import Keyspace
 from kvserver.session import Session
@@ -80,18 +82,19 @@ steps = st.lists(
 
 @pytest.fixture(autouse=True, scope="module")
 def long_is_short() -> Iterator[None]:
-    """Writes of three keys are long here, and go one key a slice."""
+    """Writes of three keys are long here, go one key a slice, and are told of one by one."""
     with pytest.MonkeyPatch.context() as patched:
         for module in (isolation, strings, exchange, transactions):
             patched.setattr(module, "LONG", 2)
         patched.setattr(strings, "SLICE_KEYS", 1)
         patched.setattr(exchange, "SLICE_KEYS", 1)
         patched.setattr(transactions, "PART_COMMANDS", 1)
+        patched.setattr(hub, "EVENTS_AT_ONCE", 1)
         yield
 
 
-def new_engine() -> Engine:
-    return Engine(keyspace=Keyspace(lambda: 1_000_000))
+def new_engine(events: str = "") -> Engine:
+    return Engine(Config(notify_keyspace_events=events), Keyspace(lambda: 1_000_000))
 
 
 @dataclass
@@ -107,8 +110,8 @@ class Call:
 class Story:
     """Clients who do not wait for each other."""
 
-    def __init__(self) -> None:
-        self.engine = new_engine()
+    def __init__(self, events: str) -> None:
+        self.engine = new_engine(events)
         self.sessions = [self.engine.session() for _ in range(CLIENTS)]
         self.subscriber = self.engine.session()
         self.subscriber.run([b"PSUBSCRIBE", b"__keyspace*"])
@@ -118,6 +121,12 @@ class Story:
         """As if they had run at once in this order; a number stands for a client who left."""
         self.history: list[Any] = []
         self.began = False
+        self.isolated: Call | None = None
+        self.write: Any = None
+        self.written: Counter[bytes] = Counter()
+        """How many effects on each key have reached the journal."""
+        self.told: dict[bytes, list[bytes]] = {}
+        """What the subscriber heard of each key, in order."""
 
     def say(self, client: int, commands: list[list[bytes]]) -> None:
         session = self.sessions[client]
@@ -139,6 +148,7 @@ class Story:
                 self.ends(session, self.calls[session], whole)
 
     def ends(self, session: Session, call: Call, reply: bytes | None) -> None:
+        self.list_isolated()
         call.reply = reply
         del self.calls[session]
         if not call.listed:
@@ -158,26 +168,45 @@ class Story:
         effects = [*map(msgpack.unpackb, keyspace.packed_effects), *keyspace.effects]
         written: set[bytes] = set()
         for effect in effects:
-            written.update(effect[1] if effect[0] in {"mst", b"mst"} else effect[1:2])
+            keys = effect[1] if effect[0] in {"mst", b"mst"} else effect[1:2]
+            self.written.update(keys)
+            written.update(keys)
+        self.list_isolated()
         write = self.engine.isolation._write
         if write is not None:
             self.began = True
-            call = self.calls[write.session]
-            if not call.listed:
-                call.listed = True
-                self.order.append(call)
+            self.isolated, self.write = self.calls[write.session], write
             assert write.keys.keys().isdisjoint(written), "somebody was let in"
-        told = self.subscriber.take().partition(b"__keyspace@0__:")[2]
-        assert not told or told[:1] in written, "somebody heard of what is not in the journal"
+        for key, event_name in heard(self.subscriber):
+            self.told.setdefault(key, []).append(event_name)
+            told_of_values = [name for name in self.told[key] if name in OF_VALUES]
+            assert len(told_of_values) <= self.written[key], "heard of what is not in the journal"
         self.history += effects
         keyspace.clear_effects()
 
+    def list_isolated(self) -> None:
+        """Note when a write that was isolated has come to its end, whoever ended it."""
+        if self.isolated is not None and self.engine.isolation._write is not self.write:
+            self.isolated.listed = True
+            self.order.append(self.isolated)
+            self.isolated = None
 
-@given(steps)
+
+OF_VALUES = {b"set", b"append", b"incrby", b"del", b"rename_from", b"rename_to"}
+"""Events that each have an effect of their own on that key."""
+
+
+def heard(subscriber: Session) -> Iterator[tuple[bytes, bytes]]:
+    """Yield key and event of what was published in channels of keys."""
+    for told in subscriber.take().split(b"__keyspace@0__:")[1:]:
+        yield told[:1], told.split(b"\r\n")[2]
+
+
+@given(steps, st.sampled_from(["", "KA"]))
 def test_every_reply_and_the_end_are_those_of_one_after_the_other(
-    script: list[tuple[str, int, Any]],
+    script: list[tuple[str, int, Any]], events: str
 ) -> None:
-    story = Story()
+    story = Story(events)
     for what, which, more in [*script, ("go on", 0, 300)]:
         if what == "say":
             story.say(which, more)
@@ -192,7 +221,10 @@ def test_every_reply_and_the_end_are_those_of_one_after_the_other(
     assert not story.engine.sleeping
     event("something was isolated" if story.began else "nothing was isolated")
 
-    serial = new_engine()
+    serial = new_engine(events)
+    subscriber = serial.session()
+    subscriber.run([b"PSUBSCRIBE", b"__keyspace*"])
+    subscriber.take()
     sessions = [serial.session() for _ in range(CLIENTS)]
     for call in story.order:
         if isinstance(call, int):
@@ -204,6 +236,10 @@ def test_every_reply_and_the_end_are_those_of_one_after_the_other(
         if call.reply is not None:
             assert call.reply == expected, call
     assert sorted(story.engine.keyspace.dump()) == sorted(serial.keyspace.dump())
+    told: dict[bytes, list[bytes]] = {}
+    for key, event_name in heard(subscriber):
+        told.setdefault(key, []).append(event_name)
+    assert story.told == told
     again = Keyspace(lambda: 1_000_000)
     again.apply_many(story.history)
     assert sorted(again.dump()) == sorted(serial.keyspace.dump())

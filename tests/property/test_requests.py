@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tracemalloc
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import pytest
 from hypothesis import given
@@ -19,6 +19,14 @@ from kvserver.requests import RequestReader, split_inline
 CONFIG = Config()
 Outcome = tuple[list[list[bytes]], str | None]
 Run = Sequence[Sequence[bytes]]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def some_arguments_are_large() -> Iterator[None]:
+    """Those of more than 100 bytes, which are put together in another place."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(requests, "_LARGE_BULK_BYTES", 100)
+        yield
 
 
 def frame(command: list[bytes]) -> bytes:
@@ -487,6 +495,22 @@ def test_a_line_without_quotes_is_split_at_what_is_space_to_redis(line: bytes) -
         else:
             word += bytes([byte])
     assert split_inline(line) == words
+
+
+@given(st.integers(101, 300), st.data())
+def test_what_has_come_of_a_large_argument_counts_as_held(size: int, data: st.DataObject) -> None:
+    reader = RequestReader(CONFIG)
+    wire = frame([b"SET", b"key", b"v" * size])
+    begin = wire.index(b"v")
+    cuts = data.draw(st.lists(st.integers(begin, len(wire) - 1), min_size=1, max_size=5))
+    come = 0
+    for cut in sorted(cuts):
+        if cut > come:
+            assert reader.feed(wire[come:cut]) == []
+        come = max(come, cut)
+        assert reader.held_bytes >= come - begin
+    assert reader.feed(wire[come:]) == [[b"SET", b"key", b"v" * size]]
+    assert reader.held_bytes == 0
 
 
 def test_a_large_request_in_many_pieces_is_read_in_linear_time() -> None:
