@@ -60,6 +60,10 @@ def transaction(number: int, *more: bytes) -> bytes:
     return b"".join([encode(b"MULTI"), sets, *more, encode(b"EXEC")])
 
 
+def events(flags: bytes) -> bytes:
+    return encode(b"CONFIG", b"SET", b"notify-keyspace-events", flags)
+
+
 @dataclass(frozen=True)
 class Row:
     """What one client sends, made before the time is taken."""
@@ -95,15 +99,22 @@ def rows() -> Iterator[Row]:
     at_bits = b"".join(encode(b"SETBIT", b"map", bit, b"1") for bit in bits)
     yield Row("1,000 SETBITs in 64 MiB", at_bits, bitmap)
     yield Row("1,000 APPENDs to 64 MiB", encode(b"APPEND", b"map", value[:100]) * 1000, bitmap)
-    yield Row(
-        "BITOP of two of 16 MiB", encode(b"BITOP", b"OR", b"or", b"big", b"big"), big, goal=False
-    )
+    yield Row("BITOP of two of 16 MiB", encode(b"BITOP", b"OR", b"or", b"big", b"big"), big)
+    yield Row("COPY of 16 MiB", encode(b"COPY", b"big", b"copy", b"REPLACE"), big)
+    yield Row("APPEND to 16 MiB", encode(b"APPEND", b"big", b"x"), big)
     yield Row("SET of 1 MiB", encode(b"SET", b"large", value))
-    yield Row("SET of 16 MiB", big, goal=False)
+    yield Row("SET of 16 MiB", big)
+    yield Row("SET of 64 MiB", encode(b"SET", b"big", value * 64))
     yield Row("MSET of 10,000", encode(b"MSET", *pairs(10_000)))
     yield Row("MSET of 50,000", encode(b"MSET", *pairs(MANY)))
+    values = [part for key in some_keys(MANY) for part in (key, value[:1000])]
+    yield Row("MSET of 50,000, values of 1,000 bytes", encode(b"MSET", *values))
+    yield Row("MSET of 50,000, events of keys on", encode(b"MSET", *pairs(MANY)), events(b"KEA"))
+    yield Row("nothing, events of keys off again", encode(b"PING"), events(b""))
     yield Row("EXEC of 10,000 SETs", transaction(10_000))
     yield Row("EXEC of 50,000 SETs", transaction(MANY))
+    yield Row("EXEC of an MGET of 50,000", transaction(0, encode(b"MGET", *some_keys(MANY))))
+    yield Row("EXEC with KEYS *", transaction(2, encode(b"KEYS", b"*")), goal=False)
     touched = transaction(10_000, encode(b"SET", ASKED, b"value"))
     yield Row("EXEC of 10,000 SETs and one of the other's key", touched, goal=False)
     yield Row("FLUSHALL", encode(b"FLUSHALL"))
@@ -190,8 +201,8 @@ def measure(rounds: int) -> Iterator[str]:
     yield "- `waits`: the longest of the other client, who sends a GET every half a millisecond;"
     yield "  `takes`: what the one who asked for much waited for its own answers, of which its"
     yield "  own work in Python is a part"
-    yield "- what writes one large value (SET, BITOP) is one step, and has no goal; nor has a write"
-    yield "  of the very key that the other asks for: that one waits for its end\n"
+    yield "- without a goal: a write of the very key that the other asks for, who waits for it; KEYS"
+    yield "  in a transaction, which lists the keys of one moment in one step\n"
     yield "| one client sends | others wait, ms | Redis | wanted | takes, ms | Redis |"
     yield "|---|---:|---:|---:|---:|---:|"
     with tempfile.TemporaryDirectory() as scratch, both(Path(scratch)) as peers:

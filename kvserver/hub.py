@@ -169,7 +169,30 @@ class Hub:
     # ------------------------------------------------------------------------------------ messages
 
     def publish(self, channel: bytes, message: bytes) -> int:
-        """Give a message to everybody who wants it; return how many deliveries that were."""
+        """Give a message to everybody who wants it; return how many deliveries that were.
+
+        What is published while a write is isolated is sent at its end, in its place among events.
+        """
+        later = self._engine.keyspace.diverted
+        if later is not None:
+            later.append((channel, message))
+            return self._receivers(channel)
+        if self._events:
+            self._events.append((channel, message))
+            return self._receivers(channel)
+        return self._deliver(channel, message)
+
+    def _receivers(self, channel: bytes) -> int:
+        """Return how many deliveries a message to a channel would be."""
+        of_patterns = self._listeners[Kind.PATTERN]
+        count = len(self._listeners[Kind.CHANNEL].get(channel, ()))
+        return count + sum(
+            len(of_patterns[pattern])
+            for pattern, matches in self._matchers.items()
+            if matches(channel)
+        )
+
+    def _deliver(self, channel: bytes, message: bytes) -> int:
         self.messages += 1
         sent = 0
         sessions = self._listeners[Kind.CHANNEL].get(channel)
@@ -235,6 +258,8 @@ class Hub:
         """Publish these, in slices: ``tell_some``. What happens meanwhile is told after them."""
         if self.event_flags:
             self._events += events
+        else:
+            self._events += [event for event in events if isinstance(event[1], bytes)]
 
     def tell_some(self) -> bool:
         """Publish some of the events that wait; whether there are more."""
@@ -247,15 +272,18 @@ class Hub:
         while self.tell_some():
             pass
 
-    def _publish_event(self, key: bytes, event: str) -> None:
+    def _publish_event(self, key: bytes, event: str | bytes) -> None:
+        if isinstance(event, bytes):
+            self._deliver(key, event)
+            return
         flags = self.event_flags
         if EVENT_CLASSES.get(event) not in flags:
             return
         name = event.encode()
         if "K" in flags:
-            self.publish(b"__keyspace@0__:" + key, name)
+            self._deliver(b"__keyspace@0__:" + key, name)
         if "E" in flags:
-            self.publish(b"__keyevent@0__:" + name, key)
+            self._deliver(b"__keyevent@0__:" + name, key)
 
     def check(self) -> None:
         """Assert that both directions say the same."""

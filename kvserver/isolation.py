@@ -8,7 +8,8 @@ MSET and EXEC are atomic: nobody sees one half done, neither now nor after a cra
   do with it, so everybody sees what they would have seen if it had run at once, at its end.
 * Its effects are kept apart and become part of one record at its end, before it is answered; what
   many of them are goes to the journal ahead of it (see ``journal.staging``).
-* Who WATCHes one of its keys, or hears events of keys, learns of it at its end.
+* Who WATCHes one of its keys, or hears events of keys, learns of it at its end; then its messages
+  (PUBLISH) are sent, too.
 * Time stands still in it, and no key expires by itself meanwhile.
 
 It does not begin, or ends at once, where a gate is closed (but that of a limit on memory which
@@ -40,8 +41,9 @@ __all__ = ["LONG", "Isolation", "Steps"]
 LONG: Final = 1000
 """A write of more keys, or a transaction of more commands, is long."""
 
-Steps: TypeAlias = "Generator[None, None, bytes]"
-"""A write that yields between slices of a fraction of a millisecond, and returns its reply."""
+Steps: TypeAlias = "Generator[None, None, bytes | list[bytes]]"
+"""A write that yields between slices of a fraction of a millisecond, and returns its reply, a large
+one in parts."""
 
 _LOOKS_OR_WRITES: Final = frozenset(["readonly", "write"])
 _ISOLATED: Final = frozenset(["mset", "msetnx", "exec"])
@@ -69,7 +71,7 @@ class _Write:
     changed: set[bytes] = field(default_factory=set)
     """Keys, as far as somebody listens."""
     events: list[Event] = field(default_factory=list)
-    reply: bytes = b""
+    reply: bytes | list[bytes] = b""
 
 
 class Isolation:
@@ -164,7 +166,7 @@ class Isolation:
             keyspace.effects, keyspace.now = effects, now
             keyspace.diverted = None
             write.events += events
-            write.changed.update(key for key, _ in events)
+            write.changed.update(key for key, event in events if isinstance(event, str))
 
     def _pack(self, write: _Write, effects: Sequence[Effect]) -> None:
         """Pack effects while the cache still holds them: that takes a third of the time.
@@ -232,7 +234,7 @@ class Isolation:
         keys = command.keys(args)
         if len(keys) > LONG and command.name in _ISOLATED:
             return True
-        if keys:
+        if keys or not write.keys:
             return not write.keys.keys().isdisjoint(keys)
         return not command.flags.isdisjoint(_LOOKS_OR_WRITES)
 

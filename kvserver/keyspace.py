@@ -32,8 +32,8 @@ from parser.summary import Summary, SummaryError, fold, pack
 __all__ = ["ChangeFeed", "Effect", "Event", "Keyspace", "Listener", "wall_clock_ms"]
 
 Listener = Callable[[bytes, str], None]
-Event = tuple[bytes, str]
-"""A key and what happened to it."""
+Event = tuple[bytes, str | bytes]
+"""A key and what happened to it; or a channel and a message to it."""
 
 WRONG_TYPE: Final = "WRONGTYPE Operation against a key holding the wrong kind of value"
 _EXPIRY_TRIES: Final = 100
@@ -275,6 +275,12 @@ class Keyspace(Store):
         if self.listening:
             self.touched(key, event)
         return length
+
+    def replace_by_equal(self, key: bytes, string: String, equal: LongString) -> None:
+        """Keep the same string in blocks from now on, if it is still there."""
+        if self.data.get(key) is string:
+            self.expect_long_strings()
+            self.data[key] = equal
 
     def string_or_none(self, key: bytes) -> String | None:
         """Like ``string``, without counting."""

@@ -35,6 +35,7 @@ from kvserver.listening import (
     remove_unix,
     unix_identity,
 )
+from kvserver.memory import keep_free_memory
 from kvserver.reactor import SHORT_LINGER_S, Connection, Reactor
 from parser.groups import only_of
 
@@ -53,8 +54,6 @@ EXIT_DEVICE_FAILED: Final = 74
 TICK_S: Final = 0.02
 IDLE_TICK_S: Final = 0.1
 GRACE_S: Final = 2.0
-SPARE_BYTES: Final = 16 << 20
-"""Free memory that stays with the process."""
 SPARE_FILES: Final = 64
 """Descriptors that are not clients: journal, compaction, listening."""
 _LOADING_ALLOWED: Final = "loading"
@@ -297,13 +296,9 @@ def raise_file_limit(config: Config) -> None:
 def settle_memory() -> None:
     """Tell the garbage collector that what is here stays, and to come seldom; keep freed pages.
 
-    Nearly everything dies by reference counting; a walk over all keys would be a stall. glibc gives
-    free memory at the end of its heap back above a threshold of 128 KiB, and with values of a
-    kilobyte did so, and took it again, at every fifth chunk. It raises the threshold to twice the
-    largest block that it has seen freed.
+    Nearly everything dies by reference counting; a walk over all keys would be a stall.
     """
-    block = bytes(SPARE_BYTES // 2)
-    del block
+    keep_free_memory()
     gc.collect()
     gc.freeze()
     gc.set_threshold(10_000, 100, 1000)

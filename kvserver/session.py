@@ -34,6 +34,8 @@ from kvserver.commands.table import (
 from kvserver.errors import CommandError
 
 if TYPE_CHECKING:
+    from collections.abc import Generator
+
     from kvserver.engine import Engine
     from kvserver.keyspace import Keyspace
 
@@ -277,6 +279,24 @@ class Session:
                 self.engine.suspended[self] = None
                 self.retable()
 
+    def call_in_steps(self, args: list[bytes]) -> Generator[None, None, list[bytes]]:
+        """The same, with a yield between the steps of a long one; the session is suspended.
+
+        Returns the reply in parts.
+        """
+        command = self.engine.registry.find(args[0])
+        assert command is not None
+        began = time.perf_counter_ns()
+        try:
+            work = command.handler(self, args)
+            reply = work if isinstance(work, bytes) else (yield from _in_steps(work))
+        except CommandError as error:
+            reply = self.failed(command.name, error.text)
+        except Exception as error:  # noqa: BLE001 - the rest of the transaction goes on
+            reply = self.engine.internal_error(self, error)
+        self.engine.stats.timed(self, command, args, time.perf_counter_ns() - began)
+        return [reply] if isinstance(reply, bytes) else reply
+
     # ------------------------------------------------------------------------------- suspending
 
     def suspend(self, command: Command, args: list[bytes], work: Work) -> bytes:
@@ -412,6 +432,17 @@ class Session:
         sent = b"".join(self.out)
         self.out.clear()
         return sent
+
+
+def _in_steps(work: Work) -> Generator[None, None, bytes | list[bytes]]:
+    """Advance work that waits for nothing."""
+    while True:
+        try:
+            next(work)
+        except StopIteration as done:
+            reply: bytes | list[bytes] = done.value
+            return reply
+        yield
 
 
 def _given(parts: list[bytes]) -> Work:

@@ -10,6 +10,7 @@ from kvserver import bitops
 from kvserver.ahead import ahead
 from kvserver.bitops import Field, Overflow
 from kvserver.commands.arguments import SYNTAX_ERROR, integer_argument
+from kvserver.commands.cutting import cut_first, is_uncut
 from kvserver.commands.table import CommandTable, Reply, Work
 from kvserver.errors import CommandError
 from kvserver.longstring import BLOCK_BYTES, LongString, String, whole
@@ -45,7 +46,7 @@ def _bit_offset(session: Session, raw: bytes, field: Field | None = None) -> int
 
 
 @TABLE.command("setbit", 4, "write denyoom", keys=(1, 1, 1), since="2.2.0")
-def setbit(session: Session, args: list[bytes]) -> bytes:
+def setbit(session: Session, args: list[bytes]) -> Reply:
     """Sets or clears one bit of a string; returns what it was."""
     offset = _bit_offset(session, args[2])
     if args[3] not in {b"0", b"1"}:
@@ -53,6 +54,8 @@ def setbit(session: Session, args: list[bytes]) -> bytes:
     bit = args[3] == b"1"
     keyspace = session.keyspace
     old_value = keyspace.string_or_none(args[1])
+    if is_uncut(old_value, session):
+        return cut_first(session, args[1], old_value, lambda: setbit(session, args))
     value = old_value or b""
     old = bitops.get_bit(value, offset)
     if old_value is None or offset >> 3 >= len(value) or old != bit:
@@ -223,7 +226,7 @@ class _Step:
 
 
 @TABLE.command("bitfield", -2, "write denyoom", keys=(1, 1, 1), since="3.2.0")
-def bitfield(session: Session, args: list[bytes]) -> bytes:
+def bitfield(session: Session, args: list[bytes]) -> Reply:
     """Reads and changes integers of any width inside a string."""
     steps = _steps(session, args)
     writes = [step for step in steps if step.name != b"GET"]
@@ -231,6 +234,8 @@ def bitfield(session: Session, args: list[bytes]) -> bytes:
         return _read_fields(session, args[1], steps)
     keyspace = session.keyspace
     old_value = keyspace.string_or_none(args[1])
+    if is_uncut(old_value, session):
+        return cut_first(session, args[1], old_value, lambda: bitfield(session, args))
     first = min(step.offset for step in steps) // 8
     window = bytearray((old_value or b"")[first : max(map(_end, steps))])
     needed = max(map(_end, writes))

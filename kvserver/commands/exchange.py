@@ -5,6 +5,8 @@ GETDEL GETEX GETSET SETNX SETEX PSETEX MSETNX.
 
 from __future__ import annotations
 
+from collections.abc import Generator
+
 from kvserver.commands.arguments import SYNTAX_ERROR
 from kvserver.commands.strings import (
     SLICE_KEYS,
@@ -16,7 +18,7 @@ from kvserver.commands.strings import (
 )
 from kvserver.commands.table import CommandTable, Reply, at_once, wrong_arity
 from kvserver.errors import CommandError
-from kvserver.isolation import LONG, Steps
+from kvserver.isolation import LONG
 from kvserver.keyspace import Keyspace
 from kvserver.resp import OK, ONE, ZERO
 from kvserver.session import Session
@@ -111,12 +113,15 @@ def msetnx(session: Session, args: list[bytes]) -> Reply:
     if len(args) % 2 == 0:
         raise CommandError(wrong_arity("msetnx"))
     steps = _set_if_none_exists(session.keyspace, args)
-    if len(args) > 2 * LONG and session.engine.isolation.suits(session):
+    isolation = session.engine.isolation
+    if isolation.is_of(session):
+        return steps
+    if len(args) > 2 * LONG and isolation.suits(session):
         return in_isolation(session, args, steps)
     return at_once(steps)
 
 
-def _set_if_none_exists(keyspace: Keyspace, args: list[bytes]) -> Steps:
+def _set_if_none_exists(keyspace: Keyspace, args: list[bytes]) -> Generator[None, None, bytes]:
     for start in range(1, len(args), 2 * SLICE_KEYS):
         if any(map(keyspace.exists, args[start : start + 2 * SLICE_KEYS : 2])):
             return ZERO

@@ -10,8 +10,9 @@ from kvserver import resp
 from kvserver.commands.strings import NOT_AN_INTEGER, SYNTAX
 from kvserver.commands.table import CommandTable, Reply, Work
 from kvserver.errors import CommandError
-from kvserver.glob import compile_glob
+from kvserver.glob import Matcher, compile_glob
 from kvserver.keybuckets import ENTRIES_AT_ONCE
+from kvserver.keyspace import Keyspace
 from kvserver.numbers import parse_int
 from kvserver.session import Session
 from kvserver.values import kind_of
@@ -19,6 +20,7 @@ from kvserver.values import kind_of
 TABLE: Final = CommandTable("generic")
 
 SLICE_KEYS: Final = 512
+SLICE_NAMES: Final = 2048
 MAX_SCAN_COUNT: Final = 2**31
 _CURSOR: Final = re.compile(rb"(?:[+-]?[0-9]{1,40})?")
 
@@ -87,6 +89,26 @@ def keys(session: Session, args: list[bytes]) -> Work:
     everything = args[1] == b"*"
     matches = compile_glob(args[1])
     keyspace = session.keyspace
+    if session.engine.isolation.is_of(session):
+        return _keys_of_now(keyspace, None if everything else matches)
+    return _keys(keyspace, None if everything else matches)
+
+
+def _keys_of_now(keyspace: Keyspace, matches: Matcher | None) -> Work:
+    """As a transaction sees them: those of one moment, whatever others do meanwhile."""
+    names = list(keyspace.data)  # 10 ms for a million
+    overdue = set(keyspace.deadlines.due(keyspace.now, len(names)))
+    reply = resp.LongArray()
+    while names:
+        some = names[-SLICE_NAMES:]
+        del names[-SLICE_NAMES:]
+        chosen = filter(matches, some) if matches is not None else some
+        reply.add([b"$%d\r\n%b\r\n" % (len(name), name) for name in chosen if name not in overdue])
+        yield None
+    return reply.parts()
+
+
+def _keys(keyspace: Keyspace, matches: Matcher | None) -> Work:
     reply = resp.LongArray()
     buckets = keyspace.buckets
     for _ in range(len(buckets.arrivals) // ENTRIES_AT_ONCE):
@@ -98,7 +120,7 @@ def keys(session: Session, args: list[bytes]) -> Work:
         there = keyspace.in_bucket(number)
         for start in range(0, len(there), SLICE_KEYS):
             some = there[start : start + SLICE_KEYS]
-            chosen = some if everything else filter(matches, some)
+            chosen = filter(matches, some) if matches is not None else some
             reply.add([b"$%d\r\n%b\r\n" % (len(name), name) for name in chosen])
             yield None
     return reply.parts()

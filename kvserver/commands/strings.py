@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Generator
 from typing import Final
 
 from kvserver import resp
@@ -199,13 +200,18 @@ def mset(session: Session, args: list[bytes]) -> Reply:
     """Sets the string values of several keys, all at once."""
     if len(args) % 2 == 0:
         raise CommandError(wrong_arity("mset"))
-    if len(args) > 2 * LONG and session.engine.isolation.suits(session):
-        return in_isolation(session, args, set_in_slices(session.keyspace, args))
+    if len(args) > 2 * LONG:
+        isolation = session.engine.isolation
+        steps = set_in_slices(session.keyspace, args)
+        if isolation.is_of(session):  # it is a part of a transaction which goes in slices
+            return steps
+        if isolation.suits(session):
+            return in_isolation(session, args, steps)
     session.keyspace.set_many(args[1::2], args[2::2])
     return resp.OK
 
 
-def set_in_slices(keyspace: Keyspace, args: list[bytes]) -> Steps:
+def set_in_slices(keyspace: Keyspace, args: list[bytes]) -> Generator[None, None, bytes]:
     """Set the keys of an MSET or MSETNX, some in each step."""
     for start in range(1, len(args), 2 * SLICE_KEYS):
         part = args[start : start + 2 * SLICE_KEYS]

@@ -8,6 +8,7 @@ from typing import Final
 from kvserver import lcs as longest
 from kvserver.bitops import clip_range
 from kvserver.commands.arguments import SYNTAX_ERROR, TOO_LONG, integer_argument
+from kvserver.commands.cutting import cut_first, is_uncut
 from kvserver.commands.strings import string_reply
 from kvserver.commands.table import CommandTable, Reply, at_once
 from kvserver.errors import CommandError
@@ -22,10 +23,12 @@ _QUICK_CELLS: Final = 1 << 20
 
 
 @TABLE.command("append", 3, "write denyoom fast", keys=(1, 1, 1), since="2.0.0")
-def append(session: Session, args: list[bytes]) -> bytes:
+def append(session: Session, args: list[bytes]) -> Reply:
     """Appends to a string, or makes a new one; returns its length."""
     keyspace = session.keyspace
     old = keyspace.string_or_none(args[1])
+    if is_uncut(old, session):
+        return cut_first(session, args[1], old, lambda: append(session, args))
     if old is not None and len(old) + len(args[2]) > session.engine.config.max_bulk_bytes:
         raise CommandError(TOO_LONG)
     return integer(keyspace.append(args[1], args[2]))
@@ -61,7 +64,7 @@ def substr(session: Session, args: list[bytes]) -> Reply:
 
 
 @TABLE.command("setrange", 4, "write denyoom", keys=(1, 1, 1), since="2.2.0")
-def setrange(session: Session, args: list[bytes]) -> bytes:
+def setrange(session: Session, args: list[bytes]) -> Reply:
     """Overwrites a part of a string, filling a gap with zeros; returns its length."""
     offset, piece = integer_argument(args[2]), args[3]
     if offset < 0:
@@ -72,6 +75,8 @@ def setrange(session: Session, args: list[bytes]) -> bytes:
         return ZERO if old is None else integer(len(old))
     if offset + len(piece) > session.engine.config.max_bulk_bytes:
         raise CommandError(TOO_LONG)
+    if is_uncut(old, session):
+        return cut_first(session, args[1], old, lambda: setrange(session, args))
     return integer(keyspace.overwrite(args[1], offset, piece, "setrange"))
 
 

@@ -7,18 +7,25 @@ them isolated: no other client comes between, and the journal holds their effect
 from __future__ import annotations
 
 from collections.abc import Generator
+from typing import Final
 
 from kvserver.ahead import LARGE_BYTES, ahead, large_ones
 from kvserver.alike import PART_COMMANDS, groups, run_group
+from kvserver.commands.strings import SLICE_KEYS
 from kvserver.commands.table import CommandTable, Reply, Work, at_once
 from kvserver.errors import CommandError
 from kvserver.isolation import LONG, Steps
-from kvserver.resp import NULL_ARRAY, OK, array
+from kvserver.resp import NULL_ARRAY, OK
 from kvserver.session import Session
 
 TABLE = CommandTable("transactions")
 
 _FLAGS = "loading stale fast"
+_KEYS: Final = frozenset([b"KEYS", b"keys"])
+"""As clients spell it; spelled in another way, it makes a transaction run at once."""
+_WITHOUT_KEYS: Final = frozenset(["publish", "ping", "echo", "time", "keys"])
+"""What may be among the commands of an isolated transaction though it names no key. KEYS once: it
+tells the keys of one moment, and that is the moment at which the transaction happens."""
 
 
 @TABLE.command("multi", 1, _FLAGS, since="1.2.0", complexity="O(1)")
@@ -38,12 +45,20 @@ def exec_(session: Session, args: list[bytes]) -> Reply:
     queue = session.queue
     if queue is None:
         raise CommandError("ERR EXEC without MULTI")
-    is_long = len(queue) > LONG or session.queued_bytes > LARGE_BYTES
-    if is_long and not session.queue_failed:
+    if (_is_long(queue) or session.queued_bytes > LARGE_BYTES) and not session.queue_failed:
         return _exec_in_slices(session, args, queue)
     if _is_cancelled(session):
         return NULL_ARRAY[session.resp]
     return _exec_at_once(session, args, queue)
+
+
+def _is_long(queue: list[list[bytes]]) -> bool:
+    """Whether a transaction is of many commands, or of many keys, or looks at all keys."""
+    return (
+        len(queue) > LONG
+        or sum(map(len, queue)) > 3 * LONG
+        or any(queued[0] in _KEYS for queued in queue)
+    )
 
 
 def _is_cancelled(session: Session) -> bool:
@@ -60,9 +75,10 @@ def _exec_at_once(session: Session, args: list[bytes], queue: list[list[bytes]])
     engine = session.engine
     session.about["exec"] = True
     if engine.quick_table is None or session.about.get("no_touch"):
-        reply = array(_run_each(session, queue))
+        reply = b"*%d\r\n%b" % (len(queue), b"".join(at_once(_run_each(session, queue))))
     else:
-        reply = at_once(_run_in_groups(session, queue))
+        parts = at_once(_run_in_groups(session, queue))
+        reply = parts if isinstance(parts, bytes) else b"".join(parts)
     del session.about["exec"]
     command = engine.registry.find(args[0])
     if command is not None:
@@ -98,8 +114,9 @@ def _surveyed(
         The keys of all commands, None when they are few or when one of them does more than touch
         its keys; and the arguments that are worth to be written ahead.
     """
-    keys: dict[bytes, None] | None = {} if len(queue) > LONG else None
+    keys: dict[bytes, None] | None = {} if _is_long(queue) else None
     large: list[bytes] = []
+    moments = 0
     find = session.engine.registry.find
     for start in range(0, len(queue), PART_COMMANDS):
         for queued in queue[start : start + PART_COMMANDS]:
@@ -108,10 +125,16 @@ def _surveyed(
                 continue
             command = find(queued[0])
             found = command.resolve(queued).keys(queued) if command is not None else []
-            if found:
-                keys.update(dict.fromkeys(found))
-            else:
-                keys = None
+            if not found:
+                name = command.name if command is not None else ""
+                moments += name == "keys"
+                if moments > 1 or name not in _WITHOUT_KEYS:
+                    keys = None
+                continue
+            for at in range(0, len(found), SLICE_KEYS):
+                keys.update(dict.fromkeys(found[at : at + SLICE_KEYS]))
+                if at:
+                    yield
         yield
     return keys, large
 
@@ -121,20 +144,23 @@ def _run_in_groups(session: Session, queue: list[list[bytes]]) -> Steps:
 
     Takes the commands out of the queue, so that they need not be freed all at the end.
     """
-    replies: list[bytes] = []
-    count = len(queue)
+    parts = [b"*%d\r\n" % len(queue)]
     queue.reverse()
     while queue:
         part = queue[: -PART_COMMANDS - 1 : -1]
         del queue[-PART_COMMANDS:]
+        replies: list[bytes] = []
         for handler, some in groups(part):
             joined = run_group(session, handler, some) if handler is not None else None
-            replies += _run_each(session, some) if joined is None else (joined,)
+            replies += (yield from _run_each(session, some)) if joined is None else (joined,)
+        if sum(map(len, replies)) < LARGE_BYTES:
+            replies = [b"".join(replies)]
+        parts += replies
         yield
-    return b"*%d\r\n%b" % (count, b"".join(replies))
+    return parts
 
 
-def _run_each(session: Session, queue: list[list[bytes]]) -> list[bytes]:
+def _run_each(session: Session, queue: list[list[bytes]]) -> Generator[None, None, list[bytes]]:
     engine = session.engine
     replies = []
     for queued in queue:
@@ -142,7 +168,11 @@ def _run_each(session: Session, queue: list[list[bytes]]) -> list[bytes]:
             command = engine.registry.find(queued[0])
             if command is not None:
                 engine.monitors.show(session, command.resolve(queued), queued)
-        replies.append(session.call(queued))
+        is_long = len(queued) > SLICE_KEYS or queued[0] in _KEYS
+        if is_long and engine.isolation.is_of(session):
+            replies += yield from session.call_in_steps(queued)
+        else:
+            replies.append(session.call(queued))
     return replies
 
 

@@ -5,10 +5,15 @@ from __future__ import annotations
 import gc
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from kvserver.engine import Engine
+from kvserver.journal.fs import RealFileSystem
+from kvserver.journal.recovery import recover
+from kvserver.keyspace import Keyspace
+from kvserver.longstring import whole
 from kvserver.session import Session
 
 KEYS = 200_000
@@ -167,3 +172,55 @@ def test_bitop_begins_again_when_a_string_is_changed_meanwhile() -> None:
     assert one.take() == b":%d\r\n" % ((1 << 20) + 1)
     assert changes == 5
     assert one.run([b"BITCOUNT", b"both"]) == b":6\r\n"
+
+
+LARGE = 24 << 20
+VALUE = bytes(range(256)) * (LARGE // 256)
+
+
+@pytest.fixture
+def journaled(tmp_path: Path) -> Iterator[Session]:
+    """A client of an engine with a journal, which holds a large string."""
+    keyspace = Keyspace()
+    keyspace.data[b"large"] = VALUE
+    engine = Engine(keyspace=keyspace)
+    engine.journal, _ = recover(RealFileSystem(tmp_path), lambda _effects: None)
+    yield engine.session()
+    engine.journal.close()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("command", "answer", "key", "wanted"),
+    [
+        ([b"SET", b"new", VALUE], b"+OK", b"new", VALUE),
+        ([b"SET", b"new", VALUE, b"EX", b"9", b"GET"], b"$-1", b"new", VALUE),
+        ([b"SETNX", b"new", VALUE], b":1", b"new", VALUE),
+        ([b"GETSET", b"large", VALUE[::-1]], b"$25165824", b"large", VALUE[::-1]),
+        ([b"MSET", b"new", VALUE, b"newer", VALUE], b"+OK", b"newer", VALUE),
+        ([b"APPEND", b"new", VALUE], b":25165824", b"new", VALUE),
+        ([b"APPEND", b"large", b"x"], b":25165825", b"large", VALUE + b"x"),
+        ([b"SETRANGE", b"large", b"0", b"x"], b":25165824", b"large", b"x" + VALUE[1:]),
+        ([b"COPY", b"large", b"new"], b":1", b"new", VALUE),
+        ([b"RENAME", b"large", b"new"], b"+OK", b"new", VALUE),
+        ([b"BITOP", b"OR", b"new", b"large", b"large"], b":25165824", b"new", VALUE),
+    ],
+    ids=lambda value: b" ".join(value[:2]).decode() if isinstance(value, list) else None,
+)
+def test_no_step_of_a_large_write_takes_ten_milliseconds(
+    journaled: Session, command: list[bytes], answer: bytes, key: bytes, wanted: bytes
+) -> None:
+    engine = journaled.engine
+    journaled.expect_large()
+    steps = list(steps_ms(journaled, command))
+    assert journaled.take().startswith(answer)
+    assert max(steps) < 10
+    began = time.thread_time()
+    engine.journal.append(engine.keyspace.effects)
+    assert time.thread_time() - began < 0.01
+    assert len(steps) > 10
+    engine.journal.close()
+    keyspace = Keyspace()
+    keyspace.data[b"large"] = VALUE
+    recover(engine.journal.fs, keyspace.apply_many)
+    assert whole(keyspace.data[key]) == wanted

@@ -15,7 +15,7 @@ from hypothesis import event, given
 from hypothesis import strategies as st
 
 from kvserver import ahead, execution, isolation, longstring, reactor
-from kvserver.commands import exchange, strings, transactions
+from kvserver.commands import cutting, exchange, strings, transactions
 from kvserver.journal.recovery import recover
 from kvserver.keyspace import Keyspace
 from tests.faults.disk import MemoryDisk
@@ -78,6 +78,10 @@ def everything_is_large() -> Iterator[None]:
         patched.setattr(transactions, "PART_COMMANDS", 1)
         patched.setattr(reactor, "serve", lambda *_: None)
         patched.setattr(longstring, "LONG_BYTES", 50)
+        patched.setattr(cutting, "_UNCUT_BYTES", 60)
+        for module in (longstring, cutting):
+            patched.setattr(module, "BLOCK_BYTES", 16)
+        patched.setattr(cutting, "_BLOCKS_AT_ONCE", 1)
         for module in (isolation, strings, exchange, transactions):
             patched.setattr(module, "LONG", 2)
         patched.setattr(strings, "SLICE_KEYS", 1)

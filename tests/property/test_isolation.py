@@ -13,7 +13,7 @@ from hypothesis import event, given
 from hypothesis import strategies as st
 
 from kvserver import hub, isolation
-from kvserver.commands import exchange, strings, transactions
+from kvserver.commands import exchange, keys, strings, transactions
 from kvserver.config import Config
 from kvserver.engine import Engine
 from kvserver.keyspace import Keyspace
@@ -50,6 +50,9 @@ on_keys = st.one_of(
     mset(b"MSETNX"),
 )
 about_all = st.sampled_from([[b"DBSIZE"], [b"FLUSHALL"]])
+about_none = st.one_of(
+    made_of(b"KEYS", KEYS), made_of(b"PUBLISH", b"__keyspace@0__:z", VALUES), made_of(b"ECHO", KEYS)
+)
 settings = st.sampled_from(
     [
         [b"CONFIG", b"SET", b"slowlog-log-slower-than", b"5"],
@@ -63,9 +66,13 @@ settings = st.sampled_from(
     ]
 )
 watching = st.one_of(made_of(b"WATCH", KEYS), made_of(b"UNWATCH"))
-queued = st.lists(st.one_of(on_keys, on_keys, on_keys, about_all), min_size=1, max_size=9)
+queued = st.lists(
+    st.one_of(*[on_keys] * 6, about_none, about_none, about_all), min_size=1, max_size=9
+)
 long = mset(b"MSET").map(lambda one: [one])
-said = st.one_of(*[on_keys] * 9, about_all, about_all, settings, watching).map(lambda one: [one])
+said = st.one_of(*[on_keys] * 9, about_all, about_none, about_all, settings, watching).map(
+    lambda one: [one]
+)
 transaction = queued.map(lambda some: [[b"MULTI"], *some, [b"EXEC"]])
 steps = st.lists(
     st.one_of(
@@ -86,7 +93,9 @@ def long_is_short() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patched:
         for module in (isolation, strings, exchange, transactions):
             patched.setattr(module, "LONG", 2)
+        patched.setattr(keys, "SLICE_NAMES", 1)
         patched.setattr(strings, "SLICE_KEYS", 1)
+        patched.setattr(transactions, "SLICE_KEYS", 1)
         patched.setattr(exchange, "SLICE_KEYS", 1)
         patched.setattr(transactions, "PART_COMMANDS", 1)
         patched.setattr(hub, "EVENTS_AT_ONCE", 1)
@@ -168,9 +177,9 @@ class Story:
         effects = [*map(msgpack.unpackb, keyspace.packed_effects), *keyspace.effects]
         written: set[bytes] = set()
         for effect in effects:
-            keys = effect[1] if effect[0] in {"mst", b"mst"} else effect[1:2]
-            self.written.update(keys)
-            written.update(keys)
+            touched = effect[1] if effect[0] in {"mst", b"mst"} else effect[1:2]
+            self.written.update(touched)
+            written.update(touched)
         self.list_isolated()
         write = self.engine.isolation._write
         if write is not None:
