@@ -201,8 +201,8 @@ def measure(rounds: int) -> Iterator[str]:
     yield "- `waits`: the longest of the other client, who sends a GET every half a millisecond;"
     yield "  `takes`: what the one who asked for much waited for its own answers, of which its"
     yield "  own work in Python is a part"
-    yield "- without a goal: a write of the very key that the other asks for, who waits for it; KEYS"
-    yield "  in a transaction, which lists the keys of one moment in one step\n"
+    yield "- without a goal: a write of the very key that the other asks for, who waits; KEYS in"
+    yield "  a transaction, which lists the keys of one moment in one step\n"
     yield "| one client sends | others wait, ms | Redis | wanted | takes, ms | Redis |"
     yield "|---|---:|---:|---:|---:|---:|"
     with tempfile.TemporaryDirectory() as scratch, both(Path(scratch)) as peers:
