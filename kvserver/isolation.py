@@ -10,16 +10,15 @@ MSET and EXEC are atomic: nobody sees one half done, neither now nor after a cra
   many of them are goes to the journal ahead of it (see ``journal.staging``).
 * Who WATCHes one of its keys, or hears events of keys, learns of it at its end; then its messages
   (PUBLISH) are sent, too.
-* Time stands still in it, and no key expires by itself meanwhile.
+* Time stands still in it; meanwhile no key expires by itself, and none of its keys is evicted.
 
-It does not begin, or ends at once, where a gate is closed (but that of a limit on memory which
-evicts nothing), nor does it begin in the middle of another slow command that writes. It outlives
-its client.
+It does not begin, or ends at once, where a gate is closed (but that of a limit on memory), nor does
+it begin in the middle of another slow command that writes. It outlives its client.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Collection, Generator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, TypeAlias
 
@@ -91,6 +90,11 @@ class Isolation:
         """Whether a write is going on."""
         return self._write is not None
 
+    @property
+    def keys(self) -> Collection[bytes]:
+        """The keys of the write that is going on."""
+        return self._write.keys if self._write is not None else ()
+
     def is_of(self, session: Session) -> bool:
         """Whether the write that is going on is one of this session."""
         return self._write is not None and self._write.session is session
@@ -102,13 +106,9 @@ class Isolation:
     def suits(self, session: Session) -> bool:
         """Whether a long write of this session may be isolated, perhaps behind another one."""
         engine = self._engine
-        if self.in_transaction(session):
+        if self.in_transaction(session) or not engine.gates.keys() <= {"maxmemory"}:
             return False
-        return not (
-            not engine.gates.keys() <= {"maxmemory"}
-            or (engine.gates and engine.config.maxmemory_policy != "noeviction")
-            or any(map(self._is_writing, (*engine.suspended, *engine.sleeping)))
-        )
+        return not any(map(self._is_writing, (*engine.suspended, *engine.sleeping)))
 
     def _is_writing(self, session: Session) -> bool:
         """Whether a suspended command has written something, and may write more."""

@@ -274,6 +274,9 @@ class MemoryLimit:
         self.behind = False
         if not limit or self.used_bytes() <= limit:  # as for nearly every write
             return True
+        if self._keyspace.diverted is not None:  # inside an isolated write: beside it, then
+            self.behind = True
+            return True
         until = time.perf_counter_ns() + _SLICE_NS
         evicted = 0
         while self.used_bytes() > limit:
@@ -289,10 +292,12 @@ class MemoryLimit:
         return True
 
     def _victim(self) -> bytes | None:
+        """Return a key to evict; none of those that an isolated write has not told of yet."""
         keyspace = self._keyspace
         match self._engine.config.maxmemory_policy:
             case "volatile-ttl":
-                return next(keyspace.deadlines.soonest_first(), None)
+                held = self._engine.isolation.keys
+                return next((k for k in keyspace.deadlines.soonest_first() if k not in held), None)
             case "allkeys-lru":
                 return self._longest_unused(self._some_keys(keyspace.data))
             case "volatile-lru":
@@ -307,14 +312,14 @@ class MemoryLimit:
     def _some_keys(self, among: dict[bytes, Any]) -> Iterator[bytes]:
         """Yield a few keys picked at random; the first few of the dict when luck is against it."""
         wanted = self._engine.config.maxmemory_samples
-        buckets = self._keyspace.buckets
+        buckets, held = self._keyspace.buckets, self._engine.isolation.keys
         found = 0
         for _ in range(min(len(buckets), _TRIES * wanted)):
             key = buckets.sample()
-            if key in among:
+            if key in among and key not in held:
                 yield key
                 found += 1
                 if found >= wanted:
                     return
         if not found:
-            yield from islice(among, wanted)
+            yield from islice((key for key in among if key not in held), wanted)

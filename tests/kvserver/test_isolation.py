@@ -6,8 +6,10 @@ import msgpack
 import pytest
 import trio
 
+from kvserver.config import Config
 from kvserver.engine import Engine
 from kvserver.isolation import LONG
+from kvserver.keyspace import Keyspace
 from kvserver.reactor import Reactor
 from kvserver.session import Session
 
@@ -186,3 +188,32 @@ def test_keys_do_not_expire_by_themselves_meanwhile() -> None:
     reactor.expire()
     assert other.run([b"GET", b"key:1"]) == b"$3\r\nnew\r\n"
     trio.run(reactor.drain, 0)
+
+
+@pytest.mark.parametrize("policy", ["allkeys-lru", "volatile-lru", "volatile-ttl"])
+def test_others_evict_meanwhile_but_nothing_of_what_is_written(policy: str) -> None:
+    engine = Engine(Config(maxmemory_bytes=1 << 40, maxmemory_policy=policy))
+    keyspace, history = engine.keyspace, []
+    for n in range(1000):
+        keyspace.set(b"old:%d" % n, b"x" * 1000, keyspace.now + 1_000_000 + n)
+    writer, other = engine.session(), engine.session()
+    transaction = [[b"SET", key, b"new", b"EX", b"100"] for key in PAIRS[::2]]
+    for command in ([b"MULTI"], *transaction):
+        says(writer, *command)
+    begin(writer, [b"EXEC"])
+    assert set(engine.isolation.keys) == set(PAIRS[::2])
+    engine.config.maxmemory_bytes = engine.memory.used_bytes() - 100_000
+    reply = None
+    while reply is None:
+        assert says(other, b"SET", b"another", b"y" * 1000) == b"+OK\r\n"
+        for session in list(engine.suspended):
+            reply = session.advance(1)
+        history += [*map(msgpack.unpackb, keyspace.packed_effects), *keyspace.effects]
+        keyspace.clear_effects()
+    assert engine.stats.evicted >= 90
+    assert keyspace.data.keys() >= set(PAIRS[::2])
+    again = Keyspace(keyspace.clock)
+    for n in range(1000):
+        again.set(b"old:%d" % n, b"x" * 1000, keyspace.now + 1_000_000 + n)
+    again.apply_many(history)
+    assert again.data == keyspace.data
