@@ -23,9 +23,11 @@ TABLE = CommandTable("transactions")
 _FLAGS = "loading stale fast"
 _KEYS: Final = frozenset([b"KEYS", b"keys"])
 """As clients spell it; spelled in another way, it makes a transaction run at once."""
-_WITHOUT_KEYS: Final = frozenset(["publish", "ping", "echo", "time", "keys"])
-"""What may be among the commands of an isolated transaction though it names no key. KEYS once: it
-tells the keys of one moment, and that is the moment at which the transaction happens."""
+_OF_A_MOMENT: Final = frozenset(["keys", "dbsize"])
+"""What may be in an isolated transaction once: it tells of all keys at one moment, and that is the
+moment at which the transaction happens."""
+_WITHOUT_KEYS: Final = frozenset(["publish", "ping", "echo", "time", *_OF_A_MOMENT])
+"""What may be among the commands of an isolated transaction though it names no key."""
 
 
 @TABLE.command("multi", 1, _FLAGS, since="1.2.0", complexity="O(1)")
@@ -127,7 +129,7 @@ def _surveyed(
             found = command.resolve(queued).keys(queued) if command is not None else []
             if not found:
                 name = command.name if command is not None else ""
-                moments += name == "keys"
+                moments += name in _OF_A_MOMENT
                 if moments > 1 or name not in _WITHOUT_KEYS:
                     keys = None
                 continue
