@@ -175,7 +175,7 @@ class Isolation:
         """
         journal: Journal | None = self._engine.journal
         if journal is not None:
-            effects = journal.staging.referring(effects)
+            effects = journal.staging.named_by(write.session, effects)
         packed = list(map(write.pack, effects))
         write.packed += packed
         write.packed_bytes += sum(map(len, packed))
@@ -207,7 +207,8 @@ class Isolation:
                 if write.packed:
                     self._write_ahead(write, write.stage)
                 write.packed = [write.pack(write.stage.run_of(write.staged))]
-                write.stage.release()
+            if self._engine.journal is not None:  # this turn's record is the one that names it all
+                self._engine.journal.staging.release_all_of(write.session)
             self._engine.keyspace.packed_effects += write.packed
             self._engine.keyspace.free_later(write.keys)
             self._engine.watches.note(write.changed)

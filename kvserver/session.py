@@ -315,8 +315,8 @@ class Session:
 
     def in_parts(self, parts: list[bytes]) -> Reply:
         """Return what a handler returns for a large reply: the parts leave without being joined."""
-        if self.pending is not None:  # a command that was held back
-            return _given(parts)
+        if self.pending is not None:  # a command that was held back: it is done
+            return _done(parts)
         self.hold(_given(parts))
         return b""
 
@@ -447,6 +447,11 @@ def _in_steps(work: Work) -> Generator[None, None, bytes | list[bytes]]:
 
 def _given(parts: list[bytes]) -> Work:
     yield None
+    return parts
+
+
+def _done(parts: list[bytes]) -> Work:
+    yield from ()
     return parts
 
 

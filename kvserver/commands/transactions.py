@@ -122,15 +122,16 @@ def _surveyed(
     find = session.engine.registry.find
     for start in range(0, len(queue), PART_COMMANDS):
         for queued in queue[start : start + PART_COMMANDS]:
-            large += large_ones(queued)
+            command = find(queued[0])
+            assert command is not None, "it would not have been queued"
+            if "write" in command.flags:
+                large += large_ones(queued)
             if keys is None:
                 continue
-            command = find(queued[0])
-            found = command.resolve(queued).keys(queued) if command is not None else []
+            found = command.resolve(queued).keys(queued)
             if not found:
-                name = command.name if command is not None else ""
-                moments += name in _OF_A_MOMENT
-                if moments > 1 or name not in _WITHOUT_KEYS:
+                moments += command.name in _OF_A_MOMENT
+                if moments > 1 or command.name not in _WITHOUT_KEYS:
                     keys = None
                 continue
             for at in range(0, len(found), SLICE_KEYS):

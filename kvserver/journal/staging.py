@@ -10,8 +10,9 @@ record that makes the change names them. In the bodies (see `record`)::
 
 Guarantees:
 
-* What was staged counts from the record on that names it. What none names (the server crashed, the
-  command failed, the client left) is nothing: a reader skips it, a compaction leaves it out.
+* What was staged counts from the record on that names it, the only one that does. What none names
+  (the server crashed, the command failed, the client left) is nothing: a reader skips it, a
+  compaction leaves it out.
 * A record and the pieces that it names stand in one file: no segment ends while one is staged.
 * A name with pieces missing is an error, never a shorter value.
 """
@@ -46,7 +47,8 @@ class StagedReader:
 
     def __init__(self) -> None:
         self._pieces: dict[int, list[bytes]] = {}
-        self._named: set[int] = set()
+        self._values: dict[int, bytes] = {}
+        """What the present record names; once for all places, however many a bad file has."""
 
     def effects_of(self, body: bytes) -> list[list[Any]]:
         """Return the effects of the next record; none, when it is a piece of a later one.
@@ -60,21 +62,23 @@ class StagedReader:
                 effects = list(self._expanded(effects))
         except (TypeError, ValueError) as error:
             raise RecordError(f"what was staged cannot be read: {error}") from error
-        while self._named:
-            self._pieces.pop(self._named.pop(), None)
+        while self._values:
+            self._pieces.pop(self._values.popitem()[0], None)
         return effects
 
     def _value(self, kind: int, data: bytes) -> bytes:
         if kind != _REFERENCE_TYPE or len(data) != _REFERENCE.size:
             raise RecordError("an extension type that is none of ours")
-        return b"".join(self._named_pieces(*_REFERENCE.unpack(data)))
+        number, count = _REFERENCE.unpack(data)
+        value = self._values.get(number)
+        return self._joined(number, count) if value is None else value
 
-    def _named_pieces(self, number: int, count: int) -> list[bytes]:
+    def _joined(self, number: int, count: int) -> bytes:
         pieces = self._pieces.get(number, [])
         if len(pieces) != count:
             raise RecordError(f"{len(pieces)} of {count} staged pieces are there")
-        self._named.add(number)
-        return pieces
+        value = self._values[number] = b"".join(pieces)
+        return value
 
     def _expanded(self, effects: list[list[Any]]) -> Iterator[list[Any]]:
         for effect in effects:
@@ -85,17 +89,18 @@ class StagedReader:
                 self._pieces.setdefault(number, []).append(piece)
             elif effect[0] in _RUNS:
                 _, number, pieces, count = effect
-                yield from self._run(self._named_pieces(number, pieces), count)
+                if number in self._values:
+                    raise RecordError("staged effects are named twice")
+                yield from self._run(self._joined(number, pieces), count)
             else:
                 yield effect
 
-    def _run(self, pieces: list[bytes], count: int) -> list[list[Any]]:
-        size = sum(map(len, pieces))
+    def _run(self, packed: bytes, count: int) -> list[list[Any]]:
+        size = len(packed)
         unpacker = msgpack.Unpacker(
             max_buffer_size=max(size, 1), ext_hook=self._value, **limits(size)
         )
-        for piece in pieces:
-            unpacker.feed(piece)
+        unpacker.feed(packed)
         effects = list(islice(unpacker, count))
         if len(effects) != count or unpacker.tell() != size:
             raise RecordError(f"{len(effects)} of {count} staged effects are there")
@@ -105,10 +110,12 @@ class StagedReader:
 class Stage:
     """One value, or one run of effects, that is being written ahead; made by `Staging.begin`."""
 
-    __slots__ = ("_number", "_pieces", "_staging", "owner")
+    __slots__ = ("_number", "_pieces", "_staging", "owner", "released")
 
     def __init__(self, staging: Staging, owner: object):
         self.owner = owner
+        self.released = False
+        """Whether the record of this turn is the one that may name it."""
         self._staging = staging
         self._number = 0
         self._pieces = 0
@@ -124,7 +131,11 @@ class Stage:
         self._staging.write(self._number, piece)
 
     def stands_for(self, value: object) -> None:
-        """Let records name these pieces wherever ``value``, this very object, is in an effect."""
+        """Let a record name these pieces wherever ``value``, this very object, is in an effect.
+
+        That is the record of the turn in which the stage is released: two that name it would be one
+        too many, and somebody else's effects may hold the same object (COPY).
+        """
         reference = msgpack.ExtType(_REFERENCE_TYPE, _REFERENCE.pack(self._number, self._pieces))
         self._staging.references[id(value)] = (self, value, reference)
 
@@ -133,7 +144,8 @@ class Stage:
         return "run", self._number, self._pieces, count
 
     def release(self) -> None:
-        """Let go, as soon as the record of this turn is written; harmless when repeated."""
+        """Let go, as soon as the record of this turn is made; harmless when repeated."""
+        self.released = True
         self._staging.released.append(self)
 
 
@@ -173,6 +185,12 @@ class Staging:
         self._open.add(stage)
         return stage
 
+    def release_all_of(self, owner: object) -> None:
+        """Let go of all that this one began."""
+        for stage in self._open:
+            if stage.owner is owner:
+                stage.release()
+
     def new_number(self) -> int:
         """Return a number that no staging has."""
         self._next += 1
@@ -183,23 +201,34 @@ class Staging:
         self.bytes += len(piece)
         self._append(self._pack((("stg", number, piece),)))
 
-    def referring(self, effects: Sequence[Effect]) -> Sequence[Effect]:
-        """Return the effects with names instead of the values that are staged."""
+    def named_in_record(self, effects: Sequence[Effect]) -> Sequence[Effect]:
+        """Return the effects of this turn's record, with names for values that are staged."""
+        if not self.references:  # as in nearly every turn
+            return effects
+        return self._naming(effects, lambda stage: stage.released)
+
+    def named_by(self, owner: object, effects: Sequence[Effect]) -> Sequence[Effect]:
+        """Return effects of a later record, with names for the values that ``owner`` has staged."""
         if not self.references:
             return effects
-        return [self._referring(effect) for effect in effects]
+        return self._naming(effects, lambda stage: stage.owner is owner)
 
-    def _referring(self, part: Any) -> Any:
-        if isinstance(part, list | tuple):
-            return [self._referring(each) for each in part]
-        found = self.references.get(id(part))
-        return part if found is None else found[2]
+    def _naming(self, effects: Sequence[Effect], may: Callable[[Stage], bool]) -> Sequence[Effect]:
+        named = {key: name for key, (stage, _, name) in self.references.items() if may(stage)}
+        return [_with_names(effect, named) for effect in effects]
 
     def forget_released(self) -> None:
-        """Forget what was let go: the record that could name it is written."""
+        """Forget what was let go: the record that could name it is made."""
         if self.released:
             self._open.difference_update(self.released)
             self.released.clear()
             self.references = {
                 key: found for key, found in self.references.items() if found[0] in self._open
             }
+
+
+def _with_names(part: Any, named: dict[int, msgpack.ExtType]) -> Any:
+    """Return an effect, or a part of one, with the names of the objects that have one."""
+    if isinstance(part, list | tuple):
+        return [_with_names(each, named) for each in part]
+    return named.get(id(part), part)

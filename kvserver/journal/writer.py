@@ -205,7 +205,8 @@ class Journal:
             if count > MAX_EFFECTS:
                 self._append_in_pieces(effects, packed, MAX_EFFECTS)
                 return
-            body = self._body(self.staging.referring(effects), packed)
+            body = self._body(self.staging.named_in_record(effects), packed)
+            self.staging.forget_released()
             if len(body) > LARGE_BODY_BYTES:
                 self._packer = new_packer()  # the old one would keep a buffer of that size for ever
             if len(body) > MAX_BODY_BYTES:
@@ -216,7 +217,6 @@ class Journal:
             if self._pending or not self._write(body):
                 self._pending.append(body)
                 raise JournalFullError(self._full_reason or "no space")
-            self.staging.forget_released()
             if self.rotation_due:
                 self.rotate_if_needed()
 

@@ -7,14 +7,16 @@ be what the living one has, piece by piece, whoever left in the middle.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import pytest
 from hypothesis import event, given
 from hypothesis import strategies as st
 
-from kvserver import ahead, execution, isolation, longstring, reactor
+from kvserver import ahead, execution, hub, isolation, longstring, reactor
 from kvserver.commands import cutting, exchange, strings, transactions
 from kvserver.journal.recovery import recover
 from kvserver.keyspace import Keyspace
@@ -85,6 +87,7 @@ def everything_is_large() -> Iterator[None]:
         for module in (isolation, strings, exchange, transactions):
             patched.setattr(module, "LONG", 2)
         patched.setattr(strings, "SLICE_KEYS", 1)
+        patched.setattr(hub, "EVENTS_AT_ONCE", 1)
         yield
 
 
@@ -94,14 +97,22 @@ def recovered(disk: MemoryDisk) -> list[Any]:
     return sorted(map(list, keyspace.dump()))
 
 
+@contextmanager
+def together() -> Iterator[None]:
+    """Everybody who is suspended takes a step in each turn; else one does."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(execution, "perf_counter_ns", lambda: 0)
+        yield
+
+
 class Story:
     """Clients, a server with a journal, and what a kill would leave of it."""
 
-    def __init__(self, server: Turns) -> None:
+    def __init__(self, server: Turns, segment_bytes: int = SEGMENT_BYTES) -> None:
         self.disk = MemoryDisk()
         self.server = server
         self.engine = server.engine
-        self.journal, _ = recover(self.disk, lambda _: None, segment_bytes=SEGMENT_BYTES)
+        self.journal, _ = recover(self.disk, lambda _: None, segment_bytes=segment_bytes)
         self.engine.journal = self.journal
         self.engine.keyspace.clock = lambda: 1_000_000
         self.most_staged = self.named = 0
@@ -115,12 +126,13 @@ class Story:
             assert recovered(self.disk) == sorted(map(list, self.engine.keyspace.dump()))
 
 
-@given(steps)
+@given(steps, st.sampled_from([nullcontext, together]), st.sampled_from(["", "KA"]))
 def test_a_kill_after_any_turn_loses_nothing_and_invents_nothing(
-    steps: list[tuple[int, bytes]],
+    steps: list[tuple[int, bytes]], how: Callable[[], AbstractContextManager[None]], events: str
 ) -> None:
-    with Turns(CLIENTS) as server:
+    with Turns(CLIENTS) as server, how():
         story = Story(server)
+        story.engine.hub.notify(frozenset(events))
         for number, said in steps:
             client = server.clients[number % CLIENTS]
             if said and client.fileno() >= 0:
@@ -139,3 +151,50 @@ def test_a_kill_after_any_turn_loses_nothing_and_invents_nothing(
         assert story.journal.active_bytes == 0 or rotate(story.journal)
         event(f"{story.most_staged} staged side by side")
         event(f"names given in {min(story.named, 3)} turns")
+
+
+@pytest.mark.parametrize("turns", range(1, 24, 3))
+def test_two_that_write_one_object_in_a_turn_do_not_name_the_same_pieces(turns: int) -> None:
+    large = b"7 bytes" * 40
+    with Turns(CLIENTS) as server, together():
+        story = Story(server, 1 << 20)  # with a segment that ends, one would wait for the other
+        first, second, _ = server.clients
+
+        def say(client: socket.socket, *commands: list[bytes], turns: int) -> None:
+            client.send(b"".join(encode(*command) for command in commands))
+            for _ in range(turns):
+                story.turn()
+
+        say(first, [b"SET", b"a", large], [b"COPY", b"a", b"b"], turns=100)
+        assert story.engine.keyspace.data[b"b"] is story.engine.keyspace.data[b"a"]
+        say(first, [b"COPY", b"a", b"d"], turns=turns)
+        assert story.journal.staging
+        copies = [[b"COPY", b"b", b"c", b"REPLACE"]] * 9
+        say(second, [b"MULTI"], *copies, [b"EXEC"], turns=100)
+        assert not story.engine.suspended
+        assert story.engine.keyspace.data[b"c"] == large
+
+
+@pytest.mark.parametrize("turns", range(1, 40, 2))
+def test_what_a_transaction_wrote_ahead_is_not_named_again_while_its_events_are_told(
+    turns: int,
+) -> None:
+    large = b"7 bytes" * 4
+    with Turns(CLIENTS) as server, together():
+        story = Story(server, 1 << 20)
+        story.engine.hub.notify(frozenset("K$"))
+        first, second, _ = server.clients
+        sets = [[b"SET", b"key:%d" % n, large] for n in range(8)]
+        first.send(b"".join(encode(*args) for args in ([b"MULTI"], *sets, [b"EXEC"])))
+        for _ in range(60 + turns):
+            story.turn()
+        second.send(b"".join(encode(*args) for args in copy_of(b"key:7")))
+        for _ in range(60):
+            story.turn()
+        assert not story.engine.suspended
+        assert story.engine.keyspace.data[b"copy"] == large
+
+
+def copy_of(key: bytes) -> list[list[bytes]]:
+    """In a transaction, which writes nothing ahead."""
+    return [[b"MULTI"], [b"COPY", key, b"copy"], [b"EXEC"]]

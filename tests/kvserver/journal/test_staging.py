@@ -62,7 +62,7 @@ def test_values_written_ahead_side_by_side_come_back_where_they_are_named(
             whole = b"".join(values[n])
             stages[n].stands_for(whole)
             effects: list[Any] = [["mst", [b"k"], [whole]], ["set", b"x", whole, 5]]
-            bodies.append(encode_body(staging.referring(effects)))
+            bodies.append(encode_body(staging.named_by(None, effects)))
             stages[n].release()
             staging.forget_released()
             expected += effects
@@ -83,6 +83,46 @@ def test_a_run_of_effects_written_ahead_comes_back_as_they_were(
         stage.write(packed[at : at + size])
     bodies.append(encode_body([["del", b"a"], stage.run_of(len(effects)), ["del", b"b"]]))
     assert read(bodies) == [["del", b"a"], *effects, ["del", b"b"]]
+
+
+def test_only_the_record_of_the_turn_that_lets_go_names_what_was_staged() -> None:
+    disk = MemoryDisk()
+    journal, _ = opened(disk)
+    value = b"an object that two keys share"
+    stage = staged(journal, value)
+    journal.append([["set", b"another's", value]])
+    assert journal.staging.named_by("another", [["set", b"k", value]]) == [["set", b"k", value]]
+    stage.release()
+    journal.append([["set", b"k", value], ["set", b"a copy", value]])
+    assert not journal.staging.references
+    journal.append([["set", b"another's", value]])
+    size = journal.active_bytes
+    journal.close()
+    keys = [b"another's", b"k", b"a copy", b"another's"]
+    assert opened(disk)[1] == [["set", key, value] for key in keys]
+    assert size < 8 * 60 + 3 * 100
+
+
+def test_on_a_full_disk_a_value_is_named_once_too() -> None:
+    disk = MemoryDisk()
+    journal, _ = opened(disk)
+    disk.space = 0
+    value = b"a value in several pieces"
+    staged(journal, value).release()
+    for key in (b"k", b"a copy"):
+        with pytest.raises(JournalFullError):
+            journal.append([["set", key, value]])
+    disk.space = None
+    journal.retry()
+    journal.close()
+    assert opened(disk)[1] == [["set", b"k", value], ["set", b"a copy", value]]
+
+
+def test_a_value_named_often_in_a_record_is_one_object() -> None:
+    reader = StagedReader()
+    reader.effects_of(encode_body([["stg", 1, b"a piece of it"]]))
+    effects = reader.effects_of(encode_body([["mst", [b"k"] * 99, [reference(1, 1)] * 99]]))
+    assert len(set(map(id, effects[0][2]))) == 1
 
 
 def reference(number: int, count: int) -> msgpack.ExtType:
