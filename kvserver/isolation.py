@@ -40,7 +40,7 @@ __all__ = ["LONG", "Isolation", "Steps"]
 LONG: Final = 1000
 """A write of more keys, or a transaction of more commands, is long."""
 
-Steps: TypeAlias = "Generator[None, None, bytes | list[bytes]]"
+Steps: TypeAlias = "Generator[object, None, bytes | list[bytes]]"
 """A write that yields between slices of a fraction of a millisecond, and returns its reply, a large
 one in parts."""
 
@@ -185,6 +185,15 @@ class Isolation:
             write.stage = write.stage or journal.staging.begin(write.session)
             self._write_ahead(write, write.stage)
 
+    def _pack_what_was_before(self, write: _Write) -> None:
+        """Keep the order: what was written in this turn before it may be of the same keys."""
+        keyspace, journal = self._engine.keyspace, self._engine.journal
+        effects = keyspace.effects
+        if journal is not None:
+            effects = journal.staging.named_in_record(effects)
+        keyspace.packed_effects += map(write.pack, effects)
+        keyspace.effects.clear()
+
     def _write_ahead(self, write: _Write, stage: Stage) -> None:
         stage.write(b"".join(write.packed))
         write.staged += len(write.packed)
@@ -209,6 +218,7 @@ class Isolation:
                 write.packed = [write.pack(write.stage.run_of(write.staged))]
             if self._engine.journal is not None:  # this turn's record is the one that names it all
                 self._engine.journal.staging.release_all_of(write.session)
+            self._pack_what_was_before(write)
             self._engine.keyspace.packed_effects += write.packed
             self._engine.keyspace.free_later(write.keys)
             self._engine.watches.note(write.changed)

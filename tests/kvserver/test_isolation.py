@@ -226,3 +226,15 @@ def test_others_evict_meanwhile_but_nothing_of_what_is_written(policy: str) -> N
         again.set(b"old:%d" % n, b"x" * 1000, keyspace.now + 1_000_000 + n)
     again.apply_many(history)
     assert again.data == keyspace.data
+
+
+def test_what_was_written_before_it_in_the_same_turn_comes_before_it_in_the_journal(
+    engine: Engine,
+) -> None:
+    writer, other = engine.session(), engine.session()
+    says(other, b"SET", b"key:1", b"old")
+    writer.run(MSET)
+    keyspace, again = engine.keyspace, Keyspace()
+    again.apply_many([*map(msgpack.unpackb, keyspace.packed_effects), *keyspace.effects])
+    assert figures(engine) == {"isolated_writes": 1}
+    assert again.data[b"key:1"] == b"new"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgpack
 import pytest
 import trio
 from hypothesis import given
@@ -27,7 +28,7 @@ def both_know_the_same(one: Engine, other: Engine) -> None:
     for count in ("hits", "misses", "expired"):
         assert getattr(one.keyspace, count) == getattr(other.keyspace, count)
     again = Engine().keyspace
-    again.apply_many(one.keyspace.effects)
+    again.apply_many([*map(msgpack.unpackb, one.keyspace.packed_effects), *one.keyspace.effects])
     assert list(again.dump()) == list(one.keyspace.dump())
 
 
