@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Final, TypeVar
 
-from kvserver.commands.table import NEXT_TURN, Reply, Work
+from kvserver.commands.table import NEXT_TURN, Reply, Work, completed
 from kvserver.journal.staging import PIECE_BYTES
 from kvserver.longstring import LongString, String
 
@@ -68,8 +68,7 @@ def _ahead(
                 yield None
             stage.stands_for(value)
         session.about.pop("ahead")
-        reply = then()
-        return reply if isinstance(reply, bytes) else (yield from reply)
+        return (yield from completed(then()))
     finally:
         session.about.pop("ahead", None)
         for stage in stages:

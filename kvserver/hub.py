@@ -174,13 +174,10 @@ class Hub:
         What is published while a write is isolated is sent at its end, in its place among events.
         """
         later = self._engine.keyspace.diverted
-        if later is not None:
-            later.append((channel, message))
-            return self._receivers(channel)
-        if self._events:
-            self._events.append((channel, message))
-            return self._receivers(channel)
-        return self._deliver(channel, message)
+        if later is None and not self._events:
+            return self._deliver(channel, message)
+        (self._events if later is None else later).append((channel, message))
+        return self._receivers(channel)
 
     def _receivers(self, channel: bytes) -> int:
         """Return how many deliveries a message to a channel would be."""

@@ -28,6 +28,7 @@ from kvserver.commands.table import (
     Command,
     Reply,
     Work,
+    completed,
     unknown_command,
     wrong_arity,
 )
@@ -235,8 +236,7 @@ class Session:
             else:
                 break
         self.suspended_since = (command, args, time.perf_counter_ns())  # it begins only now
-        reply = command.handler(self, args)
-        return reply if isinstance(reply, bytes) else (yield from reply)
+        return (yield from completed(command.handler(self, args)))
 
     def end_transaction(self) -> None:
         """Forget what was queued and what was watched."""
@@ -279,7 +279,7 @@ class Session:
                 self.engine.suspended[self] = None
                 self.retable()
 
-    def call_in_steps(self, args: list[bytes]) -> Generator[None, None, list[bytes]]:
+    def call_in_steps(self, args: list[bytes]) -> Generator[object, None, list[bytes]]:
         """The same, with a yield between the steps of a long one; the session is suspended.
 
         Returns the reply in parts.
@@ -288,8 +288,7 @@ class Session:
         assert command is not None
         began = time.perf_counter_ns()
         try:
-            work = command.handler(self, args)
-            reply = work if isinstance(work, bytes) else (yield from _in_steps(work))
+            reply = yield from completed(command.handler(self, args))
         except CommandError as error:
             reply = self.failed(command.name, error.text)
         except Exception as error:  # noqa: BLE001 - the rest of the transaction goes on
@@ -432,17 +431,6 @@ class Session:
         sent = b"".join(self.out)
         self.out.clear()
         return sent
-
-
-def _in_steps(work: Work) -> Generator[None, None, bytes | list[bytes]]:
-    """Advance work that waits for nothing."""
-    while True:
-        try:
-            next(work)
-        except StopIteration as done:
-            reply: bytes | list[bytes] = done.value
-            return reply
-        yield
 
 
 def _given(parts: list[bytes]) -> Work:

@@ -11,7 +11,7 @@ from kvserver.ahead import ahead
 from kvserver.bitops import Field, Overflow
 from kvserver.commands.arguments import SYNTAX_ERROR, integer_argument
 from kvserver.commands.cutting import cut_first, is_uncut
-from kvserver.commands.table import CommandTable, Reply, Work
+from kvserver.commands.table import CommandTable, Reply, Work, completed
 from kvserver.errors import CommandError
 from kvserver.longstring import BLOCK_BYTES, LongString, String, whole
 from kvserver.numbers import parse_int
@@ -190,7 +190,7 @@ def _combine_in_slices(
             return _store_combined(session, target, result)
 
         stored = ahead(session, [result], store) if tries_left else store()
-        reply = stored if isinstance(stored, bytes) else (yield from stored)
+        reply = yield from completed(stored)
         if reply:
             return reply
     raise AssertionError("nobody comes between when there is no pause")

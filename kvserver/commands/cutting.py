@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final, TypeGuard
 
-from kvserver.commands.table import Reply, Work
+from kvserver.commands.table import Reply, Work, completed
 from kvserver.longstring import BLOCK_BYTES, LongString, String
 from kvserver.session import Session
 
@@ -37,5 +37,4 @@ def cut_first(session: Session, key: bytes, string: bytes, then: Callable[[], Re
         if len(blocks) % _BLOCKS_AT_ONCE == 0:
             yield None
     session.keyspace.replace_by_equal(key, string, LongString(tuple(blocks)))
-    reply = then()
-    return reply if isinstance(reply, bytes) else (yield from reply)
+    return (yield from completed(then()))

@@ -8,7 +8,7 @@ from typing import Final
 from kvserver.ahead import ahead
 from kvserver.commands.arguments import SYNTAX_ERROR, integer_argument
 from kvserver.commands.strings import MAX_DEADLINE_MS
-from kvserver.commands.table import CommandTable, Reply, Work
+from kvserver.commands.table import CommandTable, Reply, Work, completed
 from kvserver.dumped import around, unpacked
 from kvserver.errors import CommandError
 from kvserver.longstring import whole
@@ -100,7 +100,7 @@ def restore(session: Session, args: list[bytes]) -> Reply:
 def _restored(session: Session, args: list[bytes], ttl_ms: int, options: _Options) -> Work:
     value = yield from unpacked(args[3], session.engine.config.max_bulk_bytes)
     reply = ahead(session, [value], lambda: _stored(session, args, ttl_ms, options, value))
-    return reply if isinstance(reply, bytes) else (yield from reply)
+    return (yield from completed(reply))
 
 
 def _stored(

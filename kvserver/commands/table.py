@@ -28,6 +28,7 @@ __all__ = [
     "Reply",
     "Work",
     "at_once",
+    "completed",
     "shown",
     "unknown_command",
 ]
@@ -274,6 +275,11 @@ def _timed(command: Command) -> Caller:
         return reply
 
     return call
+
+
+def completed(reply: Reply) -> Work:
+    """Return what a handler answers, whether it did so at once or does it in slices."""
+    return reply if isinstance(reply, bytes) else (yield from reply)
 
 
 def at_once(work: Generator[object, None, _T]) -> _T:

@@ -12,7 +12,7 @@ from typing import Final
 from kvserver.ahead import LARGE_BYTES, ahead, large_ones
 from kvserver.alike import PART_COMMANDS, groups, run_group
 from kvserver.commands.strings import SLICE_KEYS
-from kvserver.commands.table import CommandTable, Reply, Work, at_once
+from kvserver.commands.table import CommandTable, Reply, Work, at_once, completed
 from kvserver.errors import CommandError
 from kvserver.isolation import LONG, Steps
 from kvserver.resp import NULL_ARRAY, OK
@@ -91,7 +91,7 @@ def _exec_at_once(session: Session, args: list[bytes], queue: list[list[bytes]])
 def _exec_in_slices(session: Session, args: list[bytes], queue: list[list[bytes]]) -> Work:
     keys, large = yield from _surveyed(session, queue)
     reply = ahead(session, large, lambda: _exec_isolated(session, args, queue, keys))
-    return reply if isinstance(reply, bytes) else (yield from reply)
+    return (yield from completed(reply))
 
 
 def _exec_isolated(
@@ -159,11 +159,11 @@ def _run_in_groups(session: Session, queue: list[list[bytes]]) -> Steps:
         if sum(map(len, replies)) < LARGE_BYTES:
             replies = [b"".join(replies)]
         parts += replies
-        yield
+        yield None
     return parts
 
 
-def _run_each(session: Session, queue: list[list[bytes]]) -> Generator[None, None, list[bytes]]:
+def _run_each(session: Session, queue: list[list[bytes]]) -> Generator[object, None, list[bytes]]:
     engine = session.engine
     replies = []
     for queued in queue:

@@ -26,7 +26,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from struct import Struct
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 from zlib import crc32
 
 import msgpack
@@ -40,10 +40,15 @@ HEADER_BYTES = HEADER.size
 CHECKED_BYTES = HEADER_BYTES - 4
 """How much of the header its own CRC covers."""
 MAX_BODY_BYTES = (1 << 32) - 1
-MAX_EXTENSION_BYTES = 12
 MAX_ELEMENTS = 1 << 22
 """In one array or map of a body: far above what a turn of the server makes, far below what could
 hurt."""
+
+DECODER_OPTIONS: Final[dict[str, Any]] = {
+    "max_ext_len": 12,  # no more than a name of what was staged
+    "strict_map_key": False,
+    "unicode_errors": "surrogateescape",
+}
 
 _CHECKED = Struct(">4sIQI")
 _CRC = Struct(">I")
@@ -108,17 +113,6 @@ def encode_body(effects: Sequence[Effect]) -> bytes:
     return body
 
 
-def limits(size: int) -> dict[str, Any]:
-    """Return the options of a decoder for so many bytes."""
-    return {
-        "max_ext_len": MAX_EXTENSION_BYTES,
-        "max_array_len": min(size, MAX_ELEMENTS),
-        "max_map_len": min(size, MAX_ELEMENTS),
-        "strict_map_key": False,
-        "unicode_errors": "surrogateescape",
-    }
-
-
 def _no_extension(_kind: int, _data: bytes) -> Any:
     raise RecordError("an extension type where none belongs")
 
@@ -132,14 +126,9 @@ def decode_body(
         RecordError: the body is not an array of effects, whatever else it is.
     """
     try:
-        effects = msgpack.unpackb(  # not **limits(…): that took a twentieth of a whole replay
-            body,
-            ext_hook=extension,
-            max_ext_len=MAX_EXTENSION_BYTES,
-            max_array_len=min(len(body), MAX_ELEMENTS),
-            max_map_len=min(len(body), MAX_ELEMENTS),
-            strict_map_key=False,
-            unicode_errors="surrogateescape",
+        most = min(len(body), MAX_ELEMENTS)
+        effects = msgpack.unpackb(
+            body, ext_hook=extension, max_array_len=most, max_map_len=most, **DECODER_OPTIONS
         )
     except (ValueError, TypeError, MemoryError) as error:  # TypeError: a map with an unhashable key
         raise RecordError(

@@ -28,7 +28,14 @@ from typing import Any, Final
 import msgpack
 
 from kvserver.errors import RecordError
-from kvserver.journal.record import Effect, checked_effects, decode_body, limits, new_packer
+from kvserver.journal.record import (
+    DECODER_OPTIONS,
+    MAX_ELEMENTS,
+    Effect,
+    checked_effects,
+    decode_body,
+    new_packer,
+)
 
 __all__ = ["PIECE_BYTES", "Stage", "StagedReader", "Staging"]
 
@@ -101,8 +108,13 @@ class StagedReader:
 
     def _run(self, packed: bytes, count: int) -> list[list[Any]]:
         size = len(packed)
+        most = min(size, MAX_ELEMENTS)
         unpacker = msgpack.Unpacker(
-            max_buffer_size=max(size, 1), ext_hook=self._value, **limits(size)
+            max_buffer_size=max(size, 1),
+            ext_hook=self._value,
+            max_array_len=most,
+            max_map_len=most,
+            **DECODER_OPTIONS,
         )
         unpacker.feed(packed)
         effects = list(islice(unpacker, count))

@@ -214,8 +214,7 @@ class Journal:
                     self._fail(f"a record of {len(body)} bytes cannot be written")
                 self._append_in_pieces(effects, packed, count // 2)
                 return
-            if self._pending or not self._write(body):
-                self._pending.append(body)
+            if not self._write_or_keep(body):
                 raise JournalFullError(self._full_reason or "no space")
             if self.rotation_due:
                 self.rotate_if_needed()
@@ -226,8 +225,7 @@ class Journal:
             if self.failed is not None or self._closed:
                 return
             with contextlib.suppress(JournalFailedError):
-                if self._pending or not self._write(body):
-                    self._pending.append(body)
+                self._write_or_keep(body)
 
     def _body(self, effects: Sequence[Effect], packed: Sequence[bytes]) -> bytes:
         pack = self._packer.pack
@@ -252,6 +250,13 @@ class Journal:
                 full = error
         if full is not None:
             raise full
+
+    def _write_or_keep(self, body: bytes) -> bool:
+        """Write a record; False when it is kept in memory, behind others that found no space."""
+        if not self._pending and self._write(body):
+            return True
+        self._pending.append(body)
+        return False
 
     def _write(self, body: bytes) -> bool:
         header = encode_header(body, self._next, self._seed)
