@@ -144,7 +144,7 @@ def test_a_changed_payload_is_an_error_or_another_string(
 def test_a_payload_cut_short_or_with_a_tail_is_an_error(name: str, by: int) -> None:
     payload = bytes.fromhex(json.loads(FILE.read_text("ascii"))[name])
     assert refusal(payload[:-by]) == BAD_FOOTER
-    assert refusal(payload + bytes(by)) == BAD_FOOTER
+    assert refusal(payload + b"\xff" * by) == BAD_FOOTER  # with NULs a checksum of 0 may be right
     assert refusal(closed(payload[:-10] + bytes(by))) == BAD_FORMAT
     body = payload[: -10 - by] if len(payload) > 10 + by else b""
     assert refusal(closed(body)) == BAD_FORMAT
