@@ -49,6 +49,7 @@ class Keyspace(Store):
 
     __slots__ = (
         "_listeners",
+        "any_gaps",
         "bad_summaries",
         "clock",
         "diverted",
@@ -80,6 +81,8 @@ class Keyspace(Store):
         """Where changes are noted for later, while it is a list, and nobody is told."""
         self.new_patterns: list[int] = []
         """Pattern ids that INGEST saw for the first time; whoever announces them clears it."""
+        self.any_gaps = False
+        """Whether the last look-up of several keys missed one: the next may well miss one too."""
         self.hits = 0
         self.misses = 0
         self.expired = 0
