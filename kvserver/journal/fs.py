@@ -15,10 +15,12 @@ import contextlib
 import errno
 import fcntl
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
 
+LEFT_AT_ONCE_BYTES = 1 << 20
 NO_SPACE = frozenset({errno.ENOSPC, errno.EFBIG, errno.EDQUOT})
 """What may pass by itself; any other error of a write or a rename is a device that failed."""
 
@@ -95,10 +97,12 @@ class LockHeldError(OSError):
 class RealFile:
     """A file on a disk."""
 
-    __slots__ = ("_fd", "name")
+    __slots__ = ("_fd", "_left_bytes", "name")
 
     def __init__(self, fd: int, name: str):
         self._fd = fd
+        self._left_bytes = 0
+        """So many at the beginning were left to the device alone."""
         self.name = name
 
     def write(self, *parts: bytes) -> int:
@@ -106,8 +110,17 @@ class RealFile:
         return os.writev(self._fd, parts)
 
     def sync(self) -> None:
-        """Flush the data, and what of the metadata is needed to read it back."""
+        """Flush the data, and what of the metadata is needed to read it back.
+
+        Then the system need not keep it in memory, too: what the journal writes is read again by a
+        compaction or the next start at the earliest.
+        """
+        size = self.size()
         _fdatasync(self._fd)
+        count = (size - self._left_bytes) // LEFT_AT_ONCE_BYTES * LEFT_AT_ONCE_BYTES
+        if count:
+            _leave(self._fd, self._left_bytes, count)
+            self._left_bytes += count
 
     def truncate(self, size: int) -> None:
         """Cut the file back."""
@@ -247,6 +260,13 @@ class RealFileSystem:
             error.filename = str(self.path / name)
             error.filename2 = None
             raise
+
+
+def _leave(fd: int, offset: int, count: int) -> None:
+    """Let the system give away the memory that holds these bytes of a file."""
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError):  # it was no more than advice
+            os.posix_fadvise(fd, offset, count, os.POSIX_FADV_DONTNEED)
 
 
 _fdatasync = getattr(os, "fdatasync", os.fsync)

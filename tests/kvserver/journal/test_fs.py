@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -22,6 +23,27 @@ def test_files_and_directories_are_for_their_owner_only(tmp_path: Path) -> None:
     journal.close()
     assert path.stat().st_mode & 0o777 == 0o700
     assert {file.stat().st_mode & 0o777 for file in path.iterdir()} == {0o600}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux takes such advice")
+def test_what_is_synced_need_not_stay_in_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left: list[tuple[int, int]] = []
+    monkeypatch.setattr(os, "posix_fadvise", lambda _fd, *range_and_advice: note(*range_and_advice))
+
+    def note(offset: int, count: int, advice: int) -> None:
+        assert advice == os.POSIX_FADV_DONTNEED
+        left.append((offset, offset + count))
+        raise OSError(22, "a file system that takes no advice")
+
+    mebibyte = 1 << 20
+    with contextlib.closing(RealFileSystem(tmp_path).create("file")) as file:
+        for count in (100, 2 * mebibyte, 0, 4096, mebibyte):
+            file.write(bytes(count))
+            file.sync()
+        assert file.read(mebibyte, 3) == bytes(3)
+    assert left == [(0, 2 * mebibyte), (2 * mebibyte, 3 * mebibyte)]
 
 
 def test_a_symbolic_link_at_a_name_of_ours_is_refused(tmp_path: Path) -> None:
