@@ -26,9 +26,10 @@ from kvserver.isolation import Isolation
 from kvserver.keyspace import Keyspace
 from kvserver.memory import MemoryLimit
 from kvserver.monitors import Monitors
-from kvserver.session import MEASURED, Session
+from kvserver.session import Session
 from kvserver.stats import Stats
 from kvserver.watches import Watches
+from kvserver.ways import MEASURED
 
 if TYPE_CHECKING:
     from kvserver.commands.table import Caller, Command

@@ -7,11 +7,8 @@ Guarantees:
   sends, its owner (the reactor, a TLS stream, a test) takes the bytes with ``take``.
 
 The quick way: ``session.table[args[0]](session, args)``. As long as nothing special is going on the
-table is the registry itself. In a special state (not authenticated, in MULTI, subscribed, or with
-a gate of the engine closed) it is ``GATE``, which leads every command through ``execute``;
-``MEASURED`` does so, too, where that gate is the limit on memory, and ``LARGE`` for one command.
-While a command is suspended the table is ``BACKLOG``, which keeps the commands for later; once the
-connection is to be closed it is ``DROPPED``. Whoever changes such a state calls ``retable``.
+table is the registry itself; else it is one of `ways`. Whoever changes a state that has a say in it
+calls ``retable``.
 """
 
 from __future__ import annotations
@@ -33,6 +30,7 @@ from kvserver.commands.table import (
     wrong_arity,
 )
 from kvserver.errors import CommandError
+from kvserver.ways import BACKLOG, DROPPED, GATE, LARGE
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -40,7 +38,7 @@ if TYPE_CHECKING:
     from kvserver.engine import Engine
     from kvserver.keyspace import Keyspace
 
-__all__ = ["BACKLOG", "DEAF", "GATE", "LARGE", "MEASURED", "Session"]
+__all__ = ["Session"]
 
 _IN_MULTI: Final = frozenset(["exec", "discard", "multi", "watch", "quit", "reset"])
 """What is not queued inside MULTI."""
@@ -50,17 +48,6 @@ _WHEN_SUBSCRIBED: Final = frozenset(["ping", "quit", "reset"]) | {
 }
 
 _ids = itertools.count(1)
-
-
-class _Everything(dict[bytes, Caller]):
-    """A table in which every name leads to the same place."""
-
-    def __init__(self, caller: Caller) -> None:
-        super().__init__()
-        self._caller = caller
-
-    def __missing__(self, name: bytes) -> Caller:
-        return self._caller
 
 
 class Session:
@@ -441,38 +428,3 @@ def _given(parts: list[bytes]) -> Work:
 def _done(parts: list[bytes]) -> Work:
     yield from ()
     return parts
-
-
-def _execute(session: Session, args: list[bytes]) -> bytes:
-    return session.execute(args)
-
-
-def _keep(session: Session, args: list[bytes]) -> bytes:
-    session.backlog.append(args)
-    return b""
-
-
-def _drop(session: Session, args: list[bytes]) -> bytes:  # noqa: ARG001 - called like a handler
-    return b""
-
-
-DROPPED: Final = _Everything(_drop)
-
-
-def _ignore(session: Session, args: list[bytes]) -> bytes:  # noqa: ARG001 - called like a handler
-    return b""
-
-
-def _execute_large(session: Session, args: list[bytes]) -> bytes:
-    session.retable()
-    return session.execute(args, large=True)
-
-
-GATE: Final = _Everything(_execute)
-LARGE: Final = _Everything(_execute_large)
-"""For one command, of which is known that it is large."""
-MEASURED: Final = _Everything(_execute)
-"""The same where nothing but a limit on memory stands in the way: runs may go quickly."""
-DEAF: Final = _Everything(_ignore)
-"""For what a client sent behind its QUIT, or behind what ended its connection."""
-BACKLOG: Final = _Everything(_keep)

@@ -45,6 +45,9 @@ class File(Protocol):
     def size(self) -> int:
         """Return the length in bytes."""
 
+    def leave(self) -> None:
+        """Say that nobody is going to read this file soon: it need not stay in memory."""
+
     def close(self) -> None:
         """Give the descriptor back; harmless when repeated."""
 
@@ -144,6 +147,10 @@ class RealFile:
     def size(self) -> int:
         """Ask the system for the length."""
         return os.fstat(self._fd).st_size
+
+    def leave(self) -> None:
+        """Give the system leave to forget what of it is on the device."""
+        _leave(self._fd, 0, 0)
 
     def close(self) -> None:
         """Close once; the second call does nothing."""
@@ -263,7 +270,7 @@ class RealFileSystem:
 
 
 def _leave(fd: int, offset: int, count: int) -> None:
-    """Let the system give away the memory that holds these bytes of a file."""
+    """Let the system give away the memory that holds these bytes of a file; 0 bytes are all."""
     if sys.platform == "linux":
         with contextlib.suppress(OSError):  # it was no more than advice
             os.posix_fadvise(fd, offset, count, os.POSIX_FADV_DONTNEED)

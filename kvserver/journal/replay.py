@@ -167,6 +167,7 @@ class Replay:
                 reader = SegmentReader(file, entry.id, 1 if entry.is_base else sequence)
                 yield from self._read(reader, entry, apply_many, before, total)
                 ended = self._conclude(reader, entry, size)
+                file.leave()
             finally:
                 file.close()
             before += size

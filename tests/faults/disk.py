@@ -79,6 +79,9 @@ class MemoryFile:
     def size(self) -> int:
         return len(self.disk.inodes[self.number].data)
 
+    def leave(self) -> None:
+        """Nothing of it is kept anywhere else."""
+
     def close(self) -> None:
         self.closed = True
 

@@ -25,25 +25,43 @@ def test_files_and_directories_are_for_their_owner_only(tmp_path: Path) -> None:
     assert {file.stat().st_mode & 0o777 for file in path.iterdir()} == {0o600}
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="only Linux takes such advice")
-def test_what_is_synced_need_not_stay_in_memory(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    left: list[tuple[int, int]] = []
-    monkeypatch.setattr(os, "posix_fadvise", lambda _fd, *range_and_advice: note(*range_and_advice))
+@pytest.fixture
+def left(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
+    """What the system was told that it may forget: offset and size. It does not listen."""
+    if sys.platform != "linux":
+        pytest.skip("only Linux takes such advice")
+    noted: list[tuple[int, int]] = []
 
-    def note(offset: int, count: int, advice: int) -> None:
+    def advise(_fd: int, offset: int, count: int, advice: int) -> None:
         assert advice == os.POSIX_FADV_DONTNEED
-        left.append((offset, offset + count))
-        raise OSError(22, "a file system that takes no advice")
+        noted.append((offset, count))
+        raise OSError(22, "not on this file system")
 
+    monkeypatch.setattr(os, "posix_fadvise", advise)
+    return noted
+
+
+def test_what_is_synced_need_not_stay_in_memory(
+    tmp_path: Path, left: list[tuple[int, int]]
+) -> None:
     mebibyte = 1 << 20
     with contextlib.closing(RealFileSystem(tmp_path).create("file")) as file:
         for count in (100, 2 * mebibyte, 0, 4096, mebibyte):
             file.write(bytes(count))
             file.sync()
         assert file.read(mebibyte, 3) == bytes(3)
-    assert left == [(0, 2 * mebibyte), (2 * mebibyte, 3 * mebibyte)]
+    assert left == [(0, 2 * mebibyte), (2 * mebibyte, mebibyte)]
+
+
+def test_what_a_start_has_read_need_not_stay_in_memory(
+    tmp_path: Path, left: list[tuple[int, int]]
+) -> None:
+    everything = (0, 0)
+    for _ in range(2):
+        journal, _ = recover(RealFileSystem(tmp_path), lambda _effects: None)
+        journal.append([["set", b"a", b"b"]])
+        journal.close()
+    assert left == [everything]  # there was nothing to read at the first one
 
 
 def test_a_symbolic_link_at_a_name_of_ours_is_refused(tmp_path: Path) -> None:
