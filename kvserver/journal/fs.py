@@ -121,7 +121,7 @@ class RealFile:
         size = self.size()
         _fdatasync(self._fd)
         count = (size - self._left_bytes) // LEFT_AT_ONCE_BYTES * LEFT_AT_ONCE_BYTES
-        if count:
+        if count > 0:
             _leave(self._fd, self._left_bytes, count)
             self._left_bytes += count
 
