@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from itertools import repeat
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
+from kvserver import together
 from kvserver.resp import BULK_HEADS, bulk
-from kvserver.together import look_up
 from kvserver.values import UNLIKE_BYTES
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def plain_values(session: Session, keys: tuple[bytes, ...]) -> Found | None:
     data: dict[bytes, Any] = keyspace.data
     if any_overdue(keyspace, keys):
         return None
-    values: Found = look_up(data, keys, expect_gaps=keyspace.any_gaps)
+    values: Found = together.look_up(data, keys, expect_gaps=keyspace.any_gaps)
     keyspace.any_gaps = type(values) is list
     if (keyspace.merged or keyspace.any_long) and not UNLIKE_BYTES.isdisjoint(map(type, values)):
         return None

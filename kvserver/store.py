@@ -24,6 +24,7 @@ from itertools import islice, repeat
 from operator import concat
 from typing import Any, Final
 
+from kvserver import together
 from kvserver.catalogue import Catalogue
 from kvserver.errors import CommandError, RecordError
 from kvserver.expiry import Deadlines
@@ -32,7 +33,6 @@ from kvserver.ingest import parse_header, unpack_deltas
 from kvserver.keybuckets import ENTRIES_AT_ONCE, KeyBuckets
 from kvserver.ledger import Ledger
 from kvserver.longstring import LongString, String, whole, written_over
-from kvserver.together import store
 from kvserver.untracked import untrack
 from kvserver.values import FOLD_STEP_BYTES, SummaryValue, Value, appended, folded, is_folded
 from parser.summary import SummaryError
@@ -162,7 +162,7 @@ class Store:
     def _store_many(self, keys: Sequence[bytes], values: Sequence[bytes]) -> None:
         data = self.data
         before = len(data)
-        store(data, keys, values)
+        together.store(data, keys, values)
         new = len(data) - before
         if new:  # a dict keeps its order: the new ones are the last
             self.buckets.arrivals += islice(reversed(data), new)

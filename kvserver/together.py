@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 __all__ = ["look_up", "store"]
 
 _CACHED_KEYS: Final = 1 << 14
-"""Of so few, looking a key up before it is stored gains nothing."""
+"""Of so few, looking a key up before it is stored gains nothing; a measured dict does so itself."""
 
 
 def look_up(
@@ -49,13 +49,8 @@ def look_up(
     costs less when it is known.
     """
     hash(keys)  # each key keeps its hash
-    if not expect_gaps:
-        try:
-            values: tuple[Any, ...] = itemgetter(*keys)(data)
-        except KeyError:
-            pass
-        else:
-            return values
+    if not expect_gaps and (values := _of_all(data, keys)) is not None:
+        return values
     found = list(map(data.get, keys))
     return tuple(found) if all(found) else found
 
@@ -64,11 +59,16 @@ def store(data: dict[bytes, Value], keys: Sequence[bytes], values: Sequence[byte
     """Make each value that of its key; of a key that is named twice, the last one."""
     keys = tuple(keys)
     hash(keys)
-    before: Any = None
-    if len(data) > _CACHED_KEYS and type(data) is dict:
-        try:
-            before = itemgetter(*keys)(data)
-        except KeyError:  # a new key misses the cache only once, for its place in the index
-            before = None
+    worth_it = len(keys) > 1 and len(data) > _CACHED_KEYS and type(data) is dict
+    before = _of_all(data, keys) if worth_it else None
     data.update(zip(keys, values, strict=True))
     del before  # what nobody else has goes in one loop
+
+
+def _of_all(data: dict[bytes, Any], keys: tuple[bytes, ...]) -> tuple[Any, ...] | None:
+    """Return the values of two keys or more, which were hashed; None when a key is missing."""
+    try:
+        values: tuple[Any, ...] = itemgetter(*keys)(data)
+    except KeyError:
+        return None
+    return values

@@ -48,6 +48,13 @@ def test_what_is_stored_is_the_last_value_of_each_key(
     assert list(data) == list(expected)  # new ones last, in the order they came
 
 
+@pytest.mark.parametrize("start", [{}, MANY], ids=["few", "many"])
+def test_nothing_to_store_is_nothing(start: dict[bytes, Value]) -> None:
+    data = dict(start)
+    store(data, (), ())
+    assert data == start
+
+
 def test_as_many_values_as_keys_are_needed() -> None:
     with pytest.raises(ValueError, match="zip"):
         store({}, (b"a", b"b"), (b"1",))
