@@ -122,6 +122,11 @@ def _bytes_option(name: str, help_: str) -> _Decorator:
 @_bytes_option("--max-query", "Size of a request that is still coming.")
 @_option("--max-watched-keys", "Keys that one client may watch.", type=click.IntRange(0))
 @_option(
+    "--max-tracked-keys",
+    "Keys remembered for all clients that track what they read; 0: no limit.",
+    type=click.IntRange(0),
+)
+@_option(
     "--max-subscriptions",
     "Channels and patterns that one client may listen to.",
     type=click.IntRange(0),

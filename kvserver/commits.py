@@ -121,6 +121,7 @@ class Commits(Connections):
 
     async def settle(self, *, wrote: bool = False) -> None:
         """Bring what happened outside a turn into the journal, then send what it caused."""
+        self.engine.tracking.tell()
         wrote = self._write_journal() or wrote
         if wrote and self.service is not None and self.service.must_commit:
             await self._commit()

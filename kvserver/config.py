@@ -52,6 +52,8 @@ class Config:
     max_subscriptions: int = 10_000
     max_queued_commands: int = 1_000_000
     """Limits of one client: keys after WATCH, channels and patterns, commands after MULTI."""
+    max_tracked_keys: int = 1_000_000
+    """Keys that are remembered for all clients that track what they read; 0 for no limit."""
     max_output_bytes: int = 64 * _MIB
     """Replies that a client has not read; over it the client is disconnected."""
     max_pubsub_output_bytes: int = 32 * _MIB

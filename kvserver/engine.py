@@ -28,6 +28,7 @@ from kvserver.memory import MemoryLimit
 from kvserver.monitors import Monitors
 from kvserver.session import Session
 from kvserver.stats import Stats
+from kvserver.tracking import Tracking
 from kvserver.watches import Watches
 from kvserver.ways import MEASURED
 
@@ -81,6 +82,7 @@ class Engine:
         """Send a message to subscribers; how many got it. Publish/subscribe sets it."""
         self.hub = Hub(self)
         self.watches = Watches(self)
+        self.tracking = Tracking(self)
         self.monitors = Monitors(self)
         self.memory = MemoryLimit(self)
         self._pause: tuple[float, bool] | None = None

@@ -147,7 +147,7 @@ def _clients(engine: Engine) -> Figures:
         "client_recent_max_input_buffer": 0,
         "client_recent_max_output_buffer": 0,
         "blocked_clients": len(engine.suspended) + len(engine.sleeping),
-        "tracking_clients": 0,
+        "tracking_clients": engine.tracking.clients,
         "pubsub_clients": sum(bool(session.subscribed) for session in sessions),
         "clients_in_timeout_table": 0,
     }
@@ -234,6 +234,7 @@ def _stats(engine: Engine) -> Figures:
         "keyspace_hits": keyspace.hits,
         "keyspace_misses": keyspace.misses,
         **hub,
+        **engine.tracking.statistics(),
         "latest_fork_usec": 0,
         "total_forks": 0,
         "unexpected_error_replies": counted.internal_errors,

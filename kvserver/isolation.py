@@ -222,6 +222,7 @@ class Isolation:
             self._engine.keyspace.packed_effects += write.packed
             self._engine.keyspace.free_later(write.keys)
             self._engine.watches.note(write.changed)
+            self._engine.tracking.note(write.changed, write.session)
             self._engine.hub.tell_later(write.events)
             self._engine.choose_table()
             for session in self._waiting:

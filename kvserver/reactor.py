@@ -110,8 +110,11 @@ class Reactor(Execution):
 
     @property
     def _is_behind(self) -> bool:
-        """Whether there is something to expire, to evict or to free that no turn has reached."""
-        return self._expiry_behind or self._garbage or self.engine.memory.behind
+        """Whether something to expire, to evict, to free or to tell is left for later turns."""
+        engine = self.engine
+        return (
+            self._expiry_behind or self._garbage or engine.memory.behind or engine.tracking.behind
+        )
 
     def turn(self, ready: list[tuple[int, int]]) -> bool:
         """Run what has come, and put its effects into the journal; whether there were any."""
@@ -181,6 +184,8 @@ class Reactor(Execution):
             engine.memory.make_room()
         if self._garbage:
             self._garbage = engine.keyspace.free_garbage(FREE_ENTRIES)
+        if engine.tracking.behind:
+            engine.tracking.tell()
         return self._write_journal()
 
     def _serve(self, connection: Connection, data: bytes) -> bytes | None:

@@ -32,6 +32,7 @@ __all__ = [
     "integer",
     "mapping",
     "push",
+    "set_of",
     "simple",
     "split_replies",
     "verbatim",
@@ -123,6 +124,11 @@ def mapping(resp: int, pairs: Mapping[bytes, bytes] | Sequence[tuple[bytes, byte
 
 def _flat(pairs: int, body: bytes) -> bytes:
     return b"*%d\r\n%b" % (2 * pairs, body)
+
+
+def set_of(resp: int, items: Sequence[bytes]) -> bytes:
+    """A set of replies that are encoded already, in this order; in RESP2 an array."""
+    return (b"~%d\r\n%b" if resp == 3 else b"*%d\r\n%b") % (len(items), b"".join(items))
 
 
 def push(resp: int, items: Sequence[bytes]) -> bytes:

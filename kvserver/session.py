@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
     from kvserver.engine import Engine
     from kvserver.keyspace import Keyspace
+    from kvserver.tracking import Mode
 
 __all__ = ["Session"]
 
@@ -82,6 +83,7 @@ class Session:
         "subscribed",
         "suspended_since",
         "table",
+        "tracking",
         "transport",
         "user",
     )
@@ -114,6 +116,8 @@ class Session:
         self.queued_bytes = 0
         self.subscribed = 0
         """Number of channels and patterns."""
+        self.tracking: Mode | None = None
+        """How it tracks the keys it reads, if it does."""
         self.silent = 0
         """Commands run but replies are dropped: 1 for the next command, 2 until told otherwise."""
         self.closing = False
@@ -140,6 +144,7 @@ class Session:
             or self.queue is not None
             or self.subscribed
             or self.silent
+            or self.tracking is not None
             or self.about.get("no_touch")
             or self.engine.quick_table is None
         ):
@@ -187,6 +192,14 @@ class Session:
             return self._refuse(command, error.text)
         if self.queue is not None and command.name not in _IN_MULTI:
             return self._enqueue(command, self.queue, args)
+        if self.tracking is None:
+            return self._begin(command, args, large=large)
+        return self.engine.tracking.follow(
+            self, command, args, lambda: self._begin(command, args, large=large)
+        )
+
+    def _begin(self, command: Command, args: list[bytes], *, large: bool) -> bytes:
+        """Run a command that was let through, or let it wait for what it has to wait for."""
         if large and "write" in command.flags:
             work = ahead(self, args, lambda: self._held_back(command, args))
             assert not isinstance(work, bytes)
@@ -313,6 +326,7 @@ class Session:
         """
         assert self.pending is not None
         until = time.perf_counter_ns() + budget_ns
+        self.engine.tracking.writer = self
         try:
             while True:  # at least one step, however small the budget
                 wake_at_s = next(self.pending)
@@ -329,6 +343,8 @@ class Session:
             reply = self.failed(since[0].name, error.text) if since else self.error(error.text)
         except Exception as error:  # noqa: BLE001 - one client's fault is never another's
             reply = self.engine.internal_error(self, error)
+        finally:
+            self.engine.tracking.writer = None
         self._resume()
         if self.silent == 1:
             self.silent = 0
@@ -356,6 +372,8 @@ class Session:
         if since is not None:
             command, args, began = since
             self.engine.stats.timed(self, command, args, time.perf_counter_ns() - began)
+        if self.tracking is not None:
+            self.engine.tracking.answered(self)
         self.retable()
 
     # ----------------------------------------------------------------------------------- errors

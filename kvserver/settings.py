@@ -193,6 +193,7 @@ _ALL: Final = [
     Setting("maxmemory-policy", lambda engine: engine.config.maxmemory_policy, _put_policy),
     _number("maxmemory-samples", "maxmemory_samples", 1),
     _number("maxclients", "max_clients", 1, 2**32 - 1),
+    _number("tracking-table-max-keys", "max_tracked_keys", 0, INT64_MAX),
     _number("timeout", "client_timeout_s"),
     _number("tcp-keepalive", "tcp_keepalive_s"),
     _number("proto-max-bulk-len", "max_bulk_bytes", _MIB, INT64_MAX, read=_read_memory),

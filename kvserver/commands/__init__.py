@@ -52,6 +52,7 @@ FAMILIES: Final = (
     "connection",
     "auth",
     "clients",
+    "tracking",
     "server",
     "administration",
     "configuration",

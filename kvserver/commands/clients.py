@@ -6,12 +6,11 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Final
 
-from kvserver import resp
 from kvserver.commands.arguments import SYNTAX_ERROR, help_reply, integer_argument
 from kvserver.commands.table import CommandTable, Reply, Work, shown
 from kvserver.errors import CommandError
 from kvserver.numbers import parse_int
-from kvserver.resp import OK, ZERO, bulk, integer, mapping, simple, verbatim
+from kvserver.resp import OK, ZERO, bulk, integer, simple, verbatim
 from kvserver.session import Session
 
 TABLE: Final = CommandTable("connection")
@@ -52,12 +51,16 @@ def describe(session: Session) -> str:
     """Return one client as a line of CLIENT LIST."""
     engine = session.engine
     channels, patterns, of_shards = engine.hub.counts(session)
+    mode = session.tracking
     flags = "".join(
         letter
         for letter, there in (
             ("P", session.subscribed),
             ("O", "monitor" in session.about),
             ("x", session.queue is not None),
+            ("t", mode is not None),
+            ("R", mode is not None and mode.broken),
+            ("B", mode is not None and mode.broadcast),
             ("c", session.closing),
             ("U", session.about.get("unix_socket")),
             ("e", session.about.get("no_evict")),
@@ -93,7 +96,7 @@ def describe(session: Session) -> str:
         "events": "r",
         "cmd": _last_command(session) or "NULL",
         "user": session.user,
-        "redir": -1,
+        "redir": mode.redirect if mode is not None else -1,
         "resp": session.resp,
         "lib-name": session.lib_name.decode(),
         "lib-ver": session.lib_version.decode(),
@@ -329,25 +332,6 @@ def unblock(session: Session, args: list[bytes]) -> bytes:  # noqa: ARG001 - as 
     return ZERO
 
 
-@CLIENT.command("getredir", 2, f"{_QUIET} fast", since="6.0.0", complexity="O(1)")
-def getredir(session: Session, args: list[bytes]) -> bytes:  # noqa: ARG001 - as every handler
-    """Says that keys are not tracked."""
-    return b":-1\r\n"
-
-
-@CLIENT.command("trackinginfo", 2, f"{_QUIET} fast", since="6.2.0", complexity="O(1)")
-def trackinginfo(session: Session, args: list[bytes]) -> bytes:  # noqa: ARG001 - as every handler
-    """Says that keys are not tracked."""
-    return mapping(
-        session.resp,
-        [
-            (bulk(b"flags"), resp.encode(session.resp, {b"off"})),
-            (bulk(b"redirect"), b":-1\r\n"),
-            (bulk(b"prefixes"), resp.EMPTY_ARRAY),
-        ],
-    )
-
-
 @CLIENT.command("help", 2, "loading stale", since="5.0.0")
 def help_(session: Session, args: list[bytes]) -> bytes:  # noqa: ARG001 - as every handler
     """Shows the subcommands."""
@@ -361,6 +345,7 @@ def reset(session: Session, args: list[bytes]) -> bytes:  # noqa: ARG001 - as ev
     session.end_transaction()
     engine.hub.forget(session)
     engine.monitors.forget(session)
+    engine.tracking.stop(session)
     session.use_protocol(2)
     session.name = b""
     session.silent = 0

@@ -9,7 +9,7 @@ from kvserver.commands.arguments import SYNTAX_ERROR, help_reply
 from kvserver.commands.table import Command, CommandTable
 from kvserver.errors import CommandError
 from kvserver.glob import compile_glob
-from kvserver.resp import array, bulk, bulks, integer, mapping, simple
+from kvserver.resp import array, bulk, bulks, integer, mapping, set_of, simple
 from kvserver.session import Session
 
 TABLE: Final = CommandTable("server")
@@ -42,25 +42,20 @@ def categories(command: Command) -> list[str]:
     return found
 
 
-def _set(session: Session, items: list[bytes]) -> bytes:
-    head = b"~%d\r\n" if session.resp == 3 else b"*%d\r\n"
-    return head % len(items) + b"".join(items)
-
-
 def _info(session: Session, command: Command) -> bytes:
     flags = [simple(flag) for flag in _SHOWN_FLAGS if flag in command.flags]
     return array(
         [
             bulk(command.name.encode()),
             integer(command.arity),
-            _set(session, flags),
+            set_of(session.resp, flags),
             integer(command.first_key),
             integer(command.last_key),
             integer(command.step),
-            _set(session, [simple(f"@{category}") for category in categories(command)]),
-            _set(session, []),
-            _set(session, _key_specs(session, command)),
-            _set(session, [_info(session, sub) for sub in command.subcommands.values()]),
+            set_of(session.resp, [simple(f"@{category}") for category in categories(command)]),
+            set_of(session.resp, []),
+            set_of(session.resp, _key_specs(session, command)),
+            set_of(session.resp, [_info(session, sub) for sub in command.subcommands.values()]),
         ]
     )
 
@@ -84,7 +79,7 @@ def _key_specs(session: Session, command: Command) -> list[bytes]:
         mapping(
             resp,
             [
-                (bulk(b"flags"), _set(session, [simple(word) for word in words])),
+                (bulk(b"flags"), set_of(session.resp, [simple(word) for word in words])),
                 (
                     bulk(b"begin_search"),
                     mapping(resp, [(bulk(b"type"), bulk(b"index")), (bulk(b"spec"), index)]),
@@ -219,7 +214,7 @@ def getkeysandflags(session: Session, args: list[bytes]) -> bytes:
     """Returns the keys in a call of a command, and what it does with them."""
     command, call = _call_of(session, args)
     words = ["RW", "access", "update"] if "write" in command.flags else ["RO", "access"]
-    flags = _set(session, [simple(word) for word in words])
+    flags = set_of(session.resp, [simple(word) for word in words])
     return array([array([bulk(key), flags]) for key in command.keys(call)])
 
 

@@ -154,7 +154,9 @@ def _run_in_groups(session: Session, queue: list[list[bytes]]) -> Steps:
         del queue[-PART_COMMANDS:]
         replies: list[bytes] = []
         for handler, some in groups(part):
-            joined = run_group(session, handler, some) if handler is not None else None
+            joined = None
+            if handler is not None and session.tracking is None:
+                joined = run_group(session, handler, some)
             replies += (yield from _run_each(session, some)) if joined is None else (joined,)
         if sum(map(len, replies)) < LARGE_BYTES:
             replies = [b"".join(replies)]
@@ -176,6 +178,8 @@ def _run_each(session: Session, queue: list[list[bytes]]) -> Generator[object, N
             replies += yield from session.call_in_steps(queued)
         else:
             replies.append(session.call(queued))
+        if session.tracking is not None and (command := engine.registry.find(queued[0])):
+            yield from engine.tracking.remembered(session, command.resolve(queued), queued)
     return replies
 
 

@@ -124,3 +124,29 @@ def test_asyncio_clients_are_served_too(shared: ServerProcess) -> None:
             await one.connection_pool.disconnect()
 
     asyncio.run(talk())
+
+
+def test_a_client_that_caches_forgets_what_others_change(
+    shared: ServerProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = pytest.importorskip("redis.cache", reason="this redis-py does not cache")
+    # It asks for a version from which on all products of Redis can do it; Redis itself can since 6.
+    monkeypatch.setattr(redis.connection.CacheProxyConnection, "MIN_ALLOWED_VERSION", "7.0.0")
+    address: Any = {"host": shared.host, "port": shared.port}
+    with (
+        redis.Redis(**address, protocol=3, cache_config=cache.CacheConfig()) as reader,
+        redis.Redis(**address) as writer,
+    ):
+        writer.mset({"a": "old", "b": "old"})
+        assert reader.get("a") == reader.get("b") == reader.get("a") == b"old"
+        held = reader.get_cache()
+        assert held is not None
+        assert held.size == 2
+        commands = writer.info("stats")["total_commands_processed"]
+        assert reader.get("a") == b"old"  # from the cache: the server hears nothing of it
+        assert writer.info("stats")["total_commands_processed"] == commands + 1
+        writer.set("a", "new")
+        assert reader.get("a") == b"new"
+        assert reader.get("b") == b"old"
+        writer.flushall()
+        assert reader.get("b") is None

@@ -52,6 +52,7 @@ class Server:
         self.keyspace.check()
         self.engine.hub.check()
         self.engine.watches.check()
+        self.engine.tracking.check()
 
 
 def _bytes(arg: Arg) -> bytes:
