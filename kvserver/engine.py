@@ -94,8 +94,8 @@ class Engine:
         """Let whoever advances suspended commands know that there is one; safe to call often."""
         self.shutdown_requested: Callable[[], None] | None = None
         """Ends the server; set by whoever can."""
-        self.last_compaction_s = 0.0
-        """When the last compaction ended, epoch seconds; 0 for never."""
+        self.last_save_s = 0.0
+        """When the last compaction or SAVE ended, epoch seconds; 0 for never."""
         self.start_compaction: Callable[[], str] | None = None
         """Starts a compaction and says so; set by whoever can."""
 

@@ -202,7 +202,7 @@ def _persistence(engine: Engine) -> Figures:
         "async_loading": 0,
         "rdb_changes_since_last_save": 0,
         "rdb_bgsave_in_progress": 0,
-        "rdb_last_save_time": int(engine.last_compaction_s or engine.stats.started),
+        "rdb_last_save_time": int(engine.last_save_s or engine.stats.started),
         "rdb_last_bgsave_status": "ok",
         "aof_enabled": int(engine.journal is not None),
         "aof_rewrite_in_progress": compacting,

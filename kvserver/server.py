@@ -176,7 +176,7 @@ class Server:
         engine, config = self.engine, self.config
 
         def note_success() -> None:
-            engine.last_compaction_s = time.time()
+            engine.last_save_s = time.time()
 
         manager = CompactionManager(
             service,

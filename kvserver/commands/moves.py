@@ -1,4 +1,4 @@
-"""Keys moved and picked: COPY RENAME RENAMENX RANDOMKEY."""
+"""Keys moved and picked: COPY RENAME RENAMENX MOVE RANDOMKEY."""
 
 from __future__ import annotations
 
@@ -88,6 +88,14 @@ def copy(session: Session, args: list[bytes]) -> Reply:
         return ONE
 
     return _ahead_of(session, source, do)
+
+
+@TABLE.command("move", 3, "write fast", keys=(1, 1, 1), since="1.0.0", complexity="O(1)")
+def move(session: Session, args: list[bytes]) -> bytes:  # noqa: ARG001 - as every handler
+    """Refuses: there is one database, in which a key stays."""
+    if integer_argument(args[2]) != 0:
+        raise CommandError("ERR DB index is out of range")
+    raise CommandError("ERR source and destination objects are the same")
 
 
 @TABLE.command("randomkey", 1, "readonly", complexity="O(1)")

@@ -150,7 +150,9 @@ class JournalService:
 
     @property
     def sync_due(self) -> bool:
-        """Whether it is time for a sync under everysec."""
+        """Whether it is time for a sync: under everysec, or because somebody wants one."""
+        if self.journal.sync_wanted:
+            return True
         return self.fsync == "everysec" and self.journal.oldest_unsynced_s >= SYNC_AFTER_S
 
     def _heal(self) -> None:

@@ -121,6 +121,8 @@ class Journal:
         self._syncing_since: float | None = None
         self.syncs = 0
         self.last_sync_s = 0.0
+        self.sync_wanted = False
+        """Whether somebody asks for a sync, whatever the policy says; the next one ends it."""
         self.write_errors = 0
         self.maintenances = 0
         self.maintenance_failures = 0
@@ -154,6 +156,16 @@ class Journal:
     def next_sequence(self) -> int:
         """The number that the next record gets."""
         return self._next
+
+    @property
+    def appended_bytes(self) -> int:
+        """Appended in this run."""
+        return self._appended
+
+    @property
+    def synced_bytes(self) -> int:
+        """How much of that is known to be on the device."""
+        return self._synced
 
     @property
     def unsynced_bytes(self) -> int:
@@ -328,6 +340,7 @@ class Journal:
             # does in between must make us believe less, never more.
             if self._syncing_since is None:
                 self._syncing_since, self._dirty_since = self._dirty_since, None
+            self.sync_wanted = False
             mark = self._appended
             active = self._file
             files = [file for file, _ in tuple(self._full)]

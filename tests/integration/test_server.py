@@ -135,6 +135,17 @@ def test_stray_signals_do_not_end_it(server: ServerProcess) -> None:
         exactly(sock, b"+PONG\r\n")
 
 
+def test_save_syncs_what_the_policy_leaves_to_the_system(tmp_path: Path) -> None:
+    with (
+        running_server(tmp_path / "data", "--fsync", "no") as server,
+        Wire(server.host, server.port) as client,
+    ):
+        assert client("SET", "k", "v") == b"+OK\r\n"
+        assert b"journal_unsynced_bytes:0\r\n" not in client("INFO", "everything")
+        assert client("SAVE") == b"+OK\r\n"
+        assert b"journal_unsynced_bytes:0\r\n" in client("INFO", "everything")
+
+
 def test_options_come_from_the_environment_too(tmp_path: Path) -> None:
     environment = {"KVSERVER_MAX_CLIENTS": "2", "KVSERVER_PASSWORD": "secret"}
     server = start_server(tmp_path / "data", env=environment)

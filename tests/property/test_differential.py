@@ -188,6 +188,7 @@ AUTH a b c
 ROLE
 NOSUCH {value} {key}
 LASTSAVE x
+MOVE {key} {0|x|-1|16|99}
 TIME x
 RANDOMKEY x
 BGREWRITEAOF x y

@@ -6,7 +6,10 @@ import re
 
 import pytest
 
+from kvserver.errors import CommandError
+from kvserver.journal.recovery import recover
 from kvserver.settings import SETTINGS
+from tests.faults.disk import MemoryDisk
 from tests.kvserver.commands.support import Server
 
 
@@ -254,6 +257,10 @@ def test_encodings_are_called_as_in_redis(server: Server, value: str, encoding: 
         ("SELECT 0", b"+OK\r\n"),
         ("SELECT 1", b"-ERR DB index is out of range\r\n"),
         ("SWAPDB 0 1", b"-ERR DB index is out of range\r\n"),
+        ("MOVE k 0", b"-ERR source and destination objects are the same\r\n"),
+        ("MOVE k 1", b"-ERR DB index is out of range\r\n"),
+        ("SAVE", b"-ERR there is no journal\r\n"),
+        ("BGSAVE NOW", b"-ERR syntax error\r\n"),
         ("SWAPDB x 0", b"-ERR invalid first DB index\r\n"),
         ("WAIT 1 100", b":0\r\n"),
         ("WAIT 1 -1", b"-ERR timeout is negative\r\n"),
@@ -284,6 +291,34 @@ def test_bgrewriteaof_starts_a_compaction(server: Server) -> None:
     server.engine.start_compaction = start
     assert server("BGREWRITEAOF") == b"+Background append only file rewriting started\r\n"
     assert started
+    assert server("BGSAVE") == b"+Background saving started\r\n"
+    assert len(started) == 2
+
+
+def test_bgsave_says_that_a_compaction_is_running(server: Server) -> None:
+    def start() -> str:
+        raise CommandError("ERR Background append only file rewriting already in progress")
+
+    server.engine.start_compaction = start
+    assert server("BGSAVE") == b"-ERR Background save already in progress\r\n"
+
+
+def test_save_waits_for_a_sync_of_what_was_written_before(server: Server) -> None:
+    disk = MemoryDisk()
+    server.engine.journal = journal = recover(disk, lambda _effects: None)[0]
+    server("SET", "k", "SAVED")
+    session = server.open()
+    assert session.table[b"SAVE"](session, [b"SAVE"]) == b""
+    assert session.advance(1) is None
+    journal.append(server.keyspace.effects)  # the end of the turn
+    for _ in range(3):
+        assert session.advance(1) is None
+    assert journal.sync_wanted
+    assert not any(b"SAVED" in inode.durable for inode in disk.inodes.values())
+    journal.sync()
+    assert session.advance(1) == b"+OK\r\n"
+    assert any(b"SAVED" in inode.durable for inode in disk.inodes.values())
+    assert server("LASTSAVE") == b":%d\r\n" % server.engine.last_save_s
 
 
 def test_time_is_the_time(server: Server) -> None:

@@ -133,7 +133,12 @@ def test_only_everysec_goes_by_age(policy: str) -> None:
     journal.append([["del", b"a"]])
     now[0] += 100
     assert service.must_commit == (policy == "always")
-    assert not service.sync_due
+    due = [service.sync_due]
+    journal.sync_wanted = True
+    due.append(service.sync_due)
+    journal.sync()
+    due.append(service.sync_due)
+    assert due == [False, True, False]
 
 
 def test_an_unknown_policy_is_refused() -> None:
