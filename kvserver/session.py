@@ -255,9 +255,7 @@ class Session:
 
     def _refuse(self, command: Command, text: str) -> bytes:
         """Answer a command that is not let through; a transaction it belongs to is doomed."""
-        if command.name == "exec":
-            self.end_transaction()
-        elif self.queue is not None:
+        if self.queue is not None:
             self.queue_failed = True
         reply = self.rejected(command.name, text)
         return b"" if self.silent else reply
@@ -390,9 +388,13 @@ class Session:
         self.close_after_reply()
 
     def rejected(self, name: str, text: str) -> bytes:
-        """The same of a command that was not let through to its handler; EXEC says what it ends."""
+        """The same of a command that was not let through to its handler.
+
+        EXEC ends the transaction, and the watches, all the same, and says so.
+        """
         self.engine.stats.rejected_calls[name] += 1
         if name == "exec":
+            self.end_transaction()
             text = f"EXECABORT Transaction discarded because of: {text.removeprefix('ERR ')}"
         return self.error(text)
 

@@ -35,6 +35,14 @@ def test_discard_forgets_them(server: Server) -> None:
     assert server("GET", "k") == b"$-1\r\n"
 
 
+def test_an_exec_that_is_none_ends_the_watches_too(server: Server) -> None:
+    server("WATCH", "k")
+    server("SET", "k", 1)
+    assert server("EXEC", "x").startswith(b"-EXECABORT Transaction discarded because of: wrong")
+    server("MULTI")
+    assert server("EXEC") == b"*0\r\n"
+
+
 @pytest.mark.parametrize(
     "bad", [["NOSUCH"], ["GET"], ["CLIENT", "NOSUCH"], ["PUBSUB", "NUMPAT", "x"], ["SHUTDOWN"]]
 )
