@@ -190,19 +190,19 @@ class Tracking:
         for prefix, sessions in self._listeners.items():
             if key.startswith(prefix):
                 for session in sessions:
-                    self._tell(session, key, writer)
+                    self._tell(session, self._tracking[session], key, writer)
 
     def _tell_readers(self, key: bytes, writer: Session | None) -> None:
         ids = self._readers.pop(key)
         self._items -= len(ids)
         for number in ids:
             session = self._engine.sessions.get(number)
-            if session is not None:
-                self._tell(session, key, writer)
+            mode = session.tracking if session is not None else None
+            if session is not None and mode is not None and not mode.broadcast:
+                self._tell(session, mode, key, writer)
 
-    def _tell(self, session: Session, key: bytes, writer: Session | None) -> None:
-        mode = self._tracking.get(session)
-        if mode is not None and not (mode.noloop and session is writer):
+    def _tell(self, session: Session, mode: Mode, key: bytes, writer: Session | None) -> None:
+        if not (mode.noloop and session is writer):
             mode.changed[key] = None
             self._untold[session] = None
 

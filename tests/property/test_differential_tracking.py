@@ -93,6 +93,9 @@ CLIENT KILL ID {target}
 KEYS = ["a", "ab", "b", "c"]
 VALUES = ["1", "2", "x"]
 
+_NOT_IN_MULTI = (["FLUSHALL"], ["CLIENT", "TRACKING"], ["SUBSCRIBE", "__redis__:invalidate"])
+"""This server tells nothing of what changed in a turn before the first two; and Redis may put what
+it tells a new subscriber into the reply of EXEC."""
 _INVALIDATION = re.compile(
     rb"(>2\r\n\$10\r\ninvalidate\r\n|\*3\r\n\$7\r\nmessage\r\n\$20\r\n__redis__:invalidate\r\n)"
 )
@@ -139,8 +142,8 @@ class Clients:
 
     def say(self, who: int, words: list[str]) -> list[list[bytes]]:
         """Send a command; return what came of it: to who said it, and then to everybody."""
-        if self.queueing[who] and words[:2] in (["FLUSHALL"], ["CLIENT", "TRACKING"]):
-            words = ["DBSIZE"]  # what changed before them in a turn is not told by this server
+        if self.queueing[who] and words[:2] in _NOT_IN_MULTI:
+            words = ["DBSIZE"]
         names = {"{0}": self.ids[0], "{1}": self.ids[1], "{target}": self.ids[2]}
         wire = self.wires[who]
         wire.send(*[str(names.get(word, word)) for word in words])

@@ -127,6 +127,16 @@ def test_prefixes(server: Server) -> None:
     assert told(server, listener) == []
 
 
+def test_what_was_read_before_a_broadcast_began_is_not_told(server: Server) -> None:
+    reader = tracker(server)
+    tracker(server)  # as long as anybody tracks, what was read is remembered
+    server("GET", "k", by=reader)
+    server("CLIENT", "TRACKING", "OFF", by=reader)
+    server("CLIENT", "TRACKING", "ON", "BCAST", "PREFIX", "a", by=reader)
+    server("SET", "k", 1)
+    assert told(server, reader) == []
+
+
 def test_in_a_transaction_what_is_read_is_remembered(server: Server) -> None:
     reader = tracker(server)
     for command in (["MULTI"], ["GET", "a"], ["SET", "b", 1], ["MGET", "b", "c"], ["EXEC"]):
