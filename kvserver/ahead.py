@@ -68,6 +68,10 @@ def _ahead(
                 yield None
             stage.stands_for(value)
         session.about.pop("ahead")
+        if session.suspended_since is not None:
+            # A long write that is isolated may have begun meanwhile: nothing was written yet.
+            command, args, _ = session.suspended_since
+            yield from session.engine.isolation.let_by(session, command, args)
         return (yield from completed(then()))
     finally:
         session.about.pop("ahead", None)

@@ -255,6 +255,11 @@ class Isolation:
         while self.active:
             yield from self.wait(session)
 
+    def let_by(self, session: Session, command: Command, args: list[bytes]) -> Generator[float]:
+        """Wait for the end of a write that this command has to do with."""
+        while self.concerns(session, command, args):
+            yield from self.wait(session)
+
     def wait(self, session: Session) -> Generator[float]:
         """Wait for the end of the write that is going on."""
         self._held_back += 1

@@ -195,6 +195,25 @@ def test_what_a_transaction_wrote_ahead_is_not_named_again_while_its_events_are_
         assert story.engine.keyspace.data[b"copy"] == large
 
 
+@pytest.mark.parametrize("turns", range(14, 22))
+def test_what_went_ahead_waits_for_a_transaction_that_began_meanwhile(turns: int) -> None:
+    with Turns(CLIENTS) as server:
+        story = Story(server, 1 << 20)
+        first, second, _ = server.clients
+        first.send(encode(b"SET", b"b", b"x" * 300))
+        for _ in range(60):
+            story.turn()
+        second.send(encode(b"RENAME", b"b", b"a"))
+        for _ in range(turns):
+            story.turn()
+        sets = [[b"SET", b"a", b"1"]] * 8
+        first.send(b"".join(encode(*args) for args in ([b"MULTI"], *sets, [b"EXEC"])))
+        for _ in range(150):
+            story.turn()
+        assert not story.engine.suspended
+        assert not story.engine.sleeping
+
+
 def copy_of(key: bytes) -> list[list[bytes]]:
     """In a transaction, which writes nothing ahead."""
     return [[b"MULTI"], [b"COPY", key, b"copy"], [b"EXEC"]]
