@@ -21,6 +21,7 @@ from kvserver import resp
 from kvserver.ahead import ahead
 from kvserver.commands.table import (
     NEXT_TURN,
+    NOT_QUEUED,
     Caller,
     Command,
     Reply,
@@ -30,19 +31,16 @@ from kvserver.commands.table import (
     wrong_arity,
 )
 from kvserver.errors import CommandError
-from kvserver.ways import BACKLOG, DROPPED, GATE, LARGE
+from kvserver.ways import BACKLOG, DROPPED, GATE, LARGE, QUEUEING
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Generator, Iterable
 
     from kvserver.engine import Engine
     from kvserver.keyspace import Keyspace
     from kvserver.tracking import Mode
 
 __all__ = ["Session"]
-
-_IN_MULTI: Final = frozenset(["exec", "discard", "multi", "watch", "quit", "reset"])
-"""What is not queued inside MULTI."""
 
 _WHEN_SUBSCRIBED: Final = frozenset(["ping", "quit", "reset"]) | {
     kind + word for kind in ("", "p", "s") for word in ("subscribe", "unsubscribe")
@@ -141,7 +139,6 @@ class Session:
             self.table = BACKLOG
         elif (
             not self.authenticated
-            or self.queue is not None
             or self.subscribed
             or self.silent
             or self.tracking is not None
@@ -149,19 +146,18 @@ class Session:
             or self.engine.quick_table is None
         ):
             self.table = GATE
-        else:
+        elif self.queue is None:
             self.table = self.engine.quick_table
+        else:
+            self.table = GATE if self.engine.gates else QUEUEING
 
     def run(self, args: list[bytes]) -> bytes:
-        """Run one command to its end and return its reply; for tests and for EXEC-like callers."""
+        """Run one command to its end and return its reply; for tests."""
         try:
             reply = self.table[args[0]](self, args)
         except CommandError as error:
             return self.failed_call(args, error.text)
-        while self.pending is not None:
-            done = self.advance(1_000_000_000) or b""
-            reply = b"".join(done) if isinstance(done, list) else done
-        return reply
+        return reply if self.pending is None else self._to_end()
 
     def execute(self, args: list[bytes], *, large: bool = False) -> bytes:
         """The long way of a command: everything that can stand between a client and a handler."""
@@ -176,7 +172,7 @@ class Session:
 
     def expect_large(self) -> None:
         """Let what the next command brings, which is large, go to the journal ahead of it."""
-        if self.table is self.engine.quick_table or self.table is GATE:
+        if self.table is self.engine.quick_table or self.table is GATE or self.table is QUEUEING:
             self.table = LARGE
 
     def _execute(self, args: list[bytes], *, large: bool = False) -> bytes:
@@ -190,7 +186,7 @@ class Session:
             self._admit(command, args)
         except CommandError as error:
             return self._refuse(command, error.text)
-        if self.queue is not None and command.name not in _IN_MULTI:
+        if self.queue is not None and command.name not in NOT_QUEUED:
             return self._enqueue(command, self.queue, args)
         if self.tracking is None:
             return self._begin(command, args, large=large)
@@ -245,6 +241,13 @@ class Session:
         self.engine.watches.forget(self)
         self.retable()
 
+    def enqueue(self, args: list[bytes]) -> bytes:
+        """Keep a command for EXEC where nothing but MULTI stands between a client and a handler."""
+        command, queue = self.engine.registry.queueable.get(args[0]), self.queue
+        if command is None or queue is None or command.wrong_arity(len(args)):
+            return self.execute(args)
+        return self._enqueue(command, queue, args)
+
     def _enqueue(self, command: Command, queue: list[list[bytes]], args: list[bytes]) -> bytes:
         config = self.engine.config
         self.queued_bytes = (self.queued_bytes if queue else 0) + sum(map(len, args))
@@ -260,22 +263,41 @@ class Session:
         reply = self.rejected(command.name, text)
         return b"" if self.silent else reply
 
-    def call(self, args: list[bytes]) -> bytes:
-        """Run a command that was let through before (EXEC), to its end."""
-        table, self.table = self.table, self.engine.registry
-        suspended = self.pending, self.suspended_since  # the transaction itself may be
+    def call_all(self, queue: Iterable[list[bytes]]) -> list[bytes]:
+        """Run commands that were let through before (EXEC), each to its end; return the replies."""
+        around = self._set_aside()
+        registry = self.engine.registry
+        replies = []
+        for args in queue:
+            try:
+                reply = registry[args[0]](self, args)
+                if self.pending is not None:
+                    reply = self._to_end()
+            except CommandError as error:
+                reply = self.failed_call(args, error.text)
+            except Exception as error:  # noqa: BLE001 - the rest of the transaction goes on
+                reply = self.engine.internal_error(self, error)
+            replies.append(reply)
+        if around is not None:
+            self.pending, self.suspended_since = around
+            self.engine.suspended[self] = None
+            self.retable()
+        return replies
+
+    def _set_aside(self) -> tuple[Work, tuple[Command, list[bytes], int] | None] | None:
+        """Return what is suspended, the transaction itself, and forget it for a while."""
+        if self.pending is None:
+            return None
+        around = self.pending, self.suspended_since
         self.pending = None
-        try:
-            return self.run(args)
-        except Exception as error:  # noqa: BLE001 - the rest of the transaction goes on
-            return self.engine.internal_error(self, error)
-        finally:
-            if self.table is self.engine.registry:
-                self.table = table
-            if suspended[0] is not None:
-                self.pending, self.suspended_since = suspended
-                self.engine.suspended[self] = None
-                self.retable()
+        return around
+
+    def _to_end(self) -> bytes:
+        """Go on with the suspended command to its end; return its reply."""
+        done: bytes | list[bytes] | None = None
+        while self.pending is not None:
+            done = self.advance(1_000_000_000)
+        return b"".join(done) if isinstance(done, list) else done or b""
 
     def call_in_steps(self, args: list[bytes]) -> Generator[object, None, list[bytes]]:
         """The same, with a yield between the steps of a long one; the session is suspended.

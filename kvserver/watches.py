@@ -41,6 +41,10 @@ class Watches:
             self._watchers.setdefault(key, set()).add(session)
         self._watched[session] = held
 
+    def is_watching(self, session: Session) -> bool:
+        """Whether a session watches any key."""
+        return session in self._watched
+
     def touched(self, session: Session) -> bool:
         """Whether a key that this session watches was changed, or has expired."""
         for key in self._watched.get(session, ()):

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from kvserver.commands.table import Caller
     from kvserver.session import Session
 
-__all__ = ["BACKLOG", "DROPPED", "GATE", "LARGE", "MEASURED"]
+__all__ = ["BACKLOG", "DROPPED", "GATE", "LARGE", "MEASURED", "QUEUEING"]
 
 
 class _Everything(dict[bytes, "Caller"]):
@@ -35,6 +35,10 @@ def _execute_large(session: Session, args: list[bytes]) -> bytes:
     return session.execute(args, large=True)
 
 
+def _queue(session: Session, args: list[bytes]) -> bytes:
+    return session.enqueue(args)
+
+
 def _keep(session: Session, args: list[bytes]) -> bytes:
     session.backlog.append(args)
     return b""
@@ -49,6 +53,8 @@ GATE: Final = _Everything(_execute)
 between a client and a handler is asked."""
 MEASURED: Final = _Everything(_execute)
 """The same where nothing but a limit on memory stands in the way: runs may go quickly."""
+QUEUEING: Final = _Everything(_queue)
+"""In MULTI, and nothing else is special: most commands are only kept for EXEC."""
 LARGE: Final = _Everything(_execute_large)
 """For one command, of which is known that it is large."""
 BACKLOG: Final = _Everything(_keep)

@@ -18,7 +18,7 @@ def set_deadline(session: Session, args: list[bytes], *, factor: int, absolute: 
     """Do what EXPIRE and its relatives do; the last two say what the number means."""
     keyspace = session.keyspace
     key, raw = args[1], args[2]
-    wanted = _conditions(args[3:])
+    wanted = _conditions(args[3:]) if len(args) > 3 else None
     number = parse_int(raw)
     if number is None:
         raise CommandError(NOT_AN_INTEGER)
@@ -26,18 +26,21 @@ def set_deadline(session: Session, args: list[bytes], *, factor: int, absolute: 
     if not -MAX_DEADLINE_MS <= number * factor <= MAX_DEADLINE_MS or deadline_ms > MAX_DEADLINE_MS:
         name = args[0].decode("ascii", "replace").lower()
         raise CommandError(f"ERR invalid expire time in '{name}' command")
-    if not keyspace.exists(key):
-        return resp.ZERO
-    held = keyspace.deadline(key)
-    if (
-        (b"NX" in wanted and held is not None)
-        or (b"XX" in wanted and held is None)
-        or (b"GT" in wanted and (held is None or deadline_ms <= held))
-        or (b"LT" in wanted and held is not None and deadline_ms >= held)
+    if wanted and (
+        not keyspace.exists(key) or _forbids(wanted, keyspace.deadline(key), deadline_ms)
     ):
         return resp.ZERO
-    keyspace.expire(key, deadline_ms)
-    return resp.ONE
+    return resp.ONE if keyspace.expire(key, deadline_ms) else resp.ZERO
+
+
+def _forbids(wanted: set[bytes], held_ms: int | None, deadline_ms: int) -> bool:
+    """Whether the conditions say that a key with one deadline does not get another."""
+    return (
+        (b"NX" in wanted and held_ms is not None)
+        or (b"XX" in wanted and held_ms is None)
+        or (b"GT" in wanted and (held_ms is None or deadline_ms <= held_ms))
+        or (b"LT" in wanted and held_ms is not None and deadline_ms >= held_ms)
+    )
 
 
 def _conditions(words: list[bytes]) -> set[bytes]:
@@ -67,16 +70,16 @@ def pexpire(session: Session, args: list[bytes]) -> bytes:
 def moment_ms(session: Session, key: bytes) -> int:
     """When a key expires, epoch ms; -1 for never, -2 when there is no such key."""
     keyspace = session.keyspace
-    if not keyspace.exists(key):
-        return -2
-    deadline_ms = keyspace.deadline(key)
-    return -1 if deadline_ms is None else deadline_ms
+    deadline_ms = keyspace.deadlines.get(key)
+    if deadline_ms is None:
+        return -1 if key in keyspace.data else -2
+    return deadline_ms if keyspace.alive(key) else -2
 
 
 def _left_ms(session: Session, key: bytes) -> int:
     """Milliseconds left; -1 without a deadline, -2 without a key."""
     deadline_ms = moment_ms(session, key)
-    return deadline_ms if deadline_ms < 0 else max(0, deadline_ms - session.keyspace.now)
+    return deadline_ms if deadline_ms < 0 else deadline_ms - session.keyspace.now
 
 
 @TABLE.command("ttl", 2, "readonly fast", keys=(1, 1, 1), complexity="O(1)")

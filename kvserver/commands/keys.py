@@ -49,6 +49,8 @@ def _count_existing(session: Session, keys: list[bytes]) -> Reply:
 @TABLE.command("del", -2, "write", keys=(1, -1, 1), complexity="O(N)")
 def del_(session: Session, args: list[bytes]) -> Reply:
     """Deletes one or more keys."""
+    if len(args) == 2:
+        return resp.ONE if session.keyspace.delete(args[1]) else resp.ZERO
     return _count_keys(args[1:], session.keyspace.delete)
 
 
@@ -67,6 +69,8 @@ def unlink(session: Session, args: list[bytes]) -> Reply:
 @TABLE.command("exists", -2, "readonly fast", keys=(1, -1, 1), complexity="O(N)")
 def exists(session: Session, args: list[bytes]) -> Reply:
     """Determines how many of the keys exist."""
+    if len(args) == 2:
+        return resp.ZERO if session.keyspace.lookup(args[1]) is None else resp.ONE
     return _count_existing(session, args[1:])
 
 

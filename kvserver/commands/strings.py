@@ -13,7 +13,7 @@ from kvserver.isolation import LONG, Steps
 from kvserver.keyspace import WRONG_TYPE, Keyspace
 from kvserver.longstring import LongString, String, whole
 from kvserver.lookup import plain_replies
-from kvserver.numbers import parse_int
+from kvserver.numbers import INT64_MAX, INT64_MIN, parse_int
 from kvserver.resp import BULK_HEADS
 from kvserver.session import Session
 from kvserver.values import SummaryValue, Value
@@ -232,20 +232,17 @@ def in_isolation(session: Session, args: list[bytes], steps: Steps) -> Work:
 def increment(keyspace: Keyspace, key: bytes, by: int) -> bytes:
     """Add to the number that a string spells, keeping its deadline; return the reply."""
     value = keyspace.peek(key)
-    if value is None:
-        number = 0
-    elif type(value) is SummaryValue:
+    if type(value) is SummaryValue:
         raise CommandError(WRONG_TYPE)
-    else:
-        parsed = None if type(value) is LongString else parse_int(whole(value))
-        if parsed is None:
-            raise CommandError(NOT_AN_INTEGER)
-        number = parsed
+    number = parse_int(value) if type(value) is bytes else 0 if value is None else None
+    if number is None:
+        raise CommandError(NOT_AN_INTEGER)
     number += by
-    if not -(2**63) <= number < 2**63:
+    if not INT64_MIN <= number <= INT64_MAX:
         raise CommandError("ERR increment or decrement would overflow")
-    keyspace.set(key, b"%d" % number, keyspace.deadline(key), "incrby")
-    return resp.integer(number)
+    text = b"%d" % number
+    keyspace.set(key, text, keyspace.deadlines.get(key), "incrby")
+    return b":%b\r\n" % text
 
 
 @TABLE.command("incr", 2, "write denyoom fast", keys=(1, 1, 1), complexity="O(1)")

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "NEXT_TURN",
+    "NOT_QUEUED",
     "Command",
     "CommandTable",
     "Handler",
@@ -40,6 +41,8 @@ Work: TypeAlias = "Generator[float | None, None, bytes | list[bytes]]"
 reply is returned in parts, so that nobody has to join them."""
 NEXT_TURN: Final = 0.0
 """Yielded by what goes on only when other clients have had their turn."""
+NOT_QUEUED: Final = frozenset(["exec", "discard", "multi", "watch", "quit", "reset"])
+"""What runs at once inside MULTI, too."""
 _T = TypeVar("_T")
 Reply: TypeAlias = "bytes | Work"
 Handler: TypeAlias = "Callable[[Session, list[bytes]], Reply]"
@@ -196,14 +199,19 @@ class Registry(dict[bytes, Caller]):
         super().__init__()
         self.commands: dict[str, Command] = {}
         self._spelled: dict[bytes, Command] = {}
+        self.queueable: dict[bytes, Command] = {}
+        """By the usual spellings, what may be queued after MULTI whatever its arguments are."""
 
     def add(self, command: Command) -> None:
         """Enter a command; a name that is there already is a mistake of ours."""
         assert command.name not in self.commands, command.name
         self.commands[command.name] = command
         self._enter(command, _caller(command))
-        self._spelled[command.name.encode()] = command
-        self._spelled[command.name.upper().encode()] = command
+        spellings = dict.fromkeys((command.name.encode(), command.name.upper().encode()), command)
+        self._spelled.update(spellings)
+        refused = "no_multi" in command.flags or command.name in NOT_QUEUED
+        if not refused and not command.subcommands:
+            self.queueable.update(spellings)
 
     def _enter(self, command: Command, caller: Caller) -> None:
         self[command.name.encode()] = caller

@@ -7,6 +7,8 @@ them isolated: no other client comes between, and the journal holds their effect
 from __future__ import annotations
 
 from collections.abc import Generator
+from operator import itemgetter
+from time import perf_counter_ns
 from typing import Final
 
 from kvserver.ahead import LARGE_BYTES, ahead, large_ones
@@ -17,12 +19,14 @@ from kvserver.errors import CommandError
 from kvserver.isolation import LONG, Steps
 from kvserver.resp import NULL_ARRAY, OK
 from kvserver.session import Session
+from kvserver.ways import QUEUEING
 
 TABLE = CommandTable("transactions")
 
 _FLAGS = "loading stale fast"
 _KEYS: Final = frozenset([b"KEYS", b"keys"])
 """As clients spell it; spelled in another way, it makes a transaction run at once."""
+_name_of: Final = itemgetter(0)
 _OF_A_MOMENT: Final = frozenset(["keys", "dbsize"])
 """What may be in an isolated transaction once: it tells of all keys at one moment, and that is the
 moment at which the transaction happens."""
@@ -54,12 +58,40 @@ def exec_(session: Session, args: list[bytes]) -> Reply:
     return _exec_at_once(session, args, queue)
 
 
+def _exec_quickly(session: Session, args: list[bytes]) -> bytes:
+    """The same for what is short and watches nothing, of a client in plain state."""
+    queue, engine = session.queue, session.engine
+    if (
+        queue is None
+        or len(args) != 1
+        or session.queue_failed
+        or session.queued_bytes > LARGE_BYTES
+        or engine.watches.is_watching(session)
+        or _is_long(queue)
+    ):
+        return session.execute(args)
+    began = perf_counter_ns()
+    session.queue = None
+    session.retable()
+    session.about["exec"] = True
+    replies: list[bytes] = []
+    for handler, some in groups(queue):
+        joined = run_group(session, handler, some) if handler is not None else None
+        replies += session.call_all(some) if joined is None else (joined,)
+    del session.about["exec"]
+    engine.stats.timed(session, engine.registry.commands["exec"], args, perf_counter_ns() - began)
+    return b"" if session.silent else b"*%d\r\n%b" % (len(queue), b"".join(replies))
+
+
+QUEUEING.update(dict.fromkeys((b"EXEC", b"exec"), _exec_quickly))
+
+
 def _is_long(queue: list[list[bytes]]) -> bool:
     """Whether a transaction is of many commands, or of many keys, or looks at all keys."""
     return (
         len(queue) > LONG
         or sum(map(len, queue)) > 3 * LONG
-        or any(queued[0] in _KEYS for queued in queue)
+        or not _KEYS.isdisjoint(map(_name_of, queue))
     )
 
 
@@ -82,8 +114,7 @@ def _exec_at_once(session: Session, args: list[bytes], queue: list[list[bytes]])
         parts = at_once(_run_in_groups(session, queue))
         reply = parts if isinstance(parts, bytes) else b"".join(parts)
     del session.about["exec"]
-    command = engine.registry.find(args[0])
-    if command is not None:
+    if engine.gates and (command := engine.registry.find(args[0])) is not None:
         engine.monitors.show(session, command, args)
     return reply
 
@@ -167,6 +198,8 @@ def _run_in_groups(session: Session, queue: list[list[bytes]]) -> Steps:
 
 def _run_each(session: Session, queue: list[list[bytes]]) -> Generator[object, None, list[bytes]]:
     engine = session.engine
+    if not engine.gates and session.tracking is None and not engine.isolation.is_of(session):
+        return session.call_all(queue)
     replies = []
     for queued in queue:
         if engine.gates:
@@ -177,7 +210,7 @@ def _run_each(session: Session, queue: list[list[bytes]]) -> Generator[object, N
         if is_long and engine.isolation.is_of(session):
             replies += yield from session.call_in_steps(queued)
         else:
-            replies.append(session.call(queued))
+            replies += session.call_all([queued])
         if session.tracking is not None and (command := engine.registry.find(queued[0])):
             yield from engine.tracking.remembered(session, command.resolve(queued), queued)
     return replies

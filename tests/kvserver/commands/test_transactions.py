@@ -35,6 +35,18 @@ def test_discard_forgets_them(server: Server) -> None:
     assert server("GET", "k") == b"$-1\r\n"
 
 
+@pytest.mark.parametrize(("word", "after"), [("OFF", b""), ("SKIP", b"+PONG\r\n")])
+def test_who_wants_no_replies_from_within_gets_none_of_exec(
+    server: Server, word: str, after: bytes
+) -> None:
+    server("MULTI")
+    server("CLIENT", "REPLY", word)
+    server("SET", "k", 1)
+    assert server("EXEC") == server("PING") == b""
+    assert server("PING") == after
+    assert server.keyspace.peek(b"k") == b"1"
+
+
 def test_an_exec_that_is_none_ends_the_watches_too(server: Server) -> None:
     server("WATCH", "k")
     server("SET", "k", 1)
