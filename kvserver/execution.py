@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Final
 from kvserver.ahead import LARGE_BYTES
 from kvserver.alike import PART_COMMANDS, groups, run_group
 from kvserver.commands.table import NEXT_TURN, Work
+from kvserver.commands.transactions import whole_transaction
 from kvserver.commits import Commits
 from kvserver.connections import Connection
 from kvserver.errors import CommandError
@@ -36,6 +37,7 @@ SLICE_NS: Final = 1_500_000
 """How long a turn works on suspended commands, a long pipeline, expiry and freeing, each."""
 LARGE_REPLY_BYTES: Final = 16384
 """Above it, a reply is a reason to look at how much the client is owed."""
+_MULTI: Final = frozenset([b"MULTI", b"multi"])
 MAX_NAME_BYTES: Final = 64
 """What is remembered of the last command of a client is no more than a name."""
 
@@ -69,7 +71,13 @@ class Execution(Commits):
         The others wait behind a long command, or (a long pipeline) for others to have their turn.
         """
         waiting = len(session.backlog)
-        if len(commands) <= PART_COMMANDS:
+        if (
+            commands[0][0] in _MULTI
+            and session.table is self.engine.registry
+            and (replies := whole_transaction(session, commands)) is not None
+        ):
+            self._answer(session, replies)
+        elif len(commands) <= PART_COMMANDS:
             self._execute_part(session, commands)
         else:
             until = perf_counter_ns() + SLICE_NS
@@ -97,11 +105,14 @@ class Execution(Commits):
             if handler is not None and session.table is self.engine.quick_table:
                 replies = run_group(session, handler, some)
                 if replies is not None:
-                    session.out.append(replies)
-                    if len(replies) > LARGE_REPLY_BYTES:
-                        self._weigh(session)
+                    self._answer(session, replies)
                     continue
             self._execute_each(session, some)
+
+    def _answer(self, session: Session, replies: bytes) -> None:
+        session.out.append(replies)
+        if len(replies) > LARGE_REPLY_BYTES:
+            self._weigh(session)
 
     def _execute_each(self, session: Session, commands: list[list[bytes]]) -> None:
         append = session.out.append

@@ -7,6 +7,7 @@ them isolated: no other client comes between, and the journal holds their effect
 from __future__ import annotations
 
 from collections.abc import Generator
+from itertools import chain
 from operator import itemgetter
 from time import perf_counter_ns
 from typing import Final
@@ -17,7 +18,7 @@ from kvserver.commands.strings import SLICE_KEYS
 from kvserver.commands.table import CommandTable, Reply, Work, at_once, completed
 from kvserver.errors import CommandError
 from kvserver.isolation import LONG, Steps
-from kvserver.resp import NULL_ARRAY, OK
+from kvserver.resp import NULL_ARRAY, OK, QUEUED
 from kvserver.session import Session
 from kvserver.ways import QUEUEING
 
@@ -26,6 +27,8 @@ TABLE = CommandTable("transactions")
 _FLAGS = "loading stale fast"
 _KEYS: Final = frozenset([b"KEYS", b"keys"])
 """As clients spell it; spelled in another way, it makes a transaction run at once."""
+_MULTIS: Final = ([b"MULTI"], [b"multi"])
+_EXECS: Final = ([b"EXEC"], [b"exec"])
 _name_of: Final = itemgetter(0)
 _OF_A_MOMENT: Final = frozenset(["keys", "dbsize"])
 """What may be in an isolated transaction once: it tells of all keys at one moment, and that is the
@@ -60,19 +63,47 @@ def exec_(session: Session, args: list[bytes]) -> Reply:
 
 def _exec_quickly(session: Session, args: list[bytes]) -> bytes:
     """The same for what is short and watches nothing, of a client in plain state."""
-    queue, engine = session.queue, session.engine
+    queue = session.queue
     if (
         queue is None
         or len(args) != 1
         or session.queue_failed
         or session.queued_bytes > LARGE_BYTES
-        or engine.watches.is_watching(session)
+        or session.engine.watches.is_watching(session)
         or _is_long(queue)
     ):
         return session.execute(args)
-    began = perf_counter_ns()
     session.queue = None
     session.retable()
+    return _run_short(session, args, queue)
+
+
+def whole_transaction(session: Session, commands: list[list[bytes]]) -> bytes | None:
+    """Run MULTI, some commands and EXEC that came together, of a client in plain state.
+
+    Returns all replies joined, or None when they are anything else: then nothing has happened.
+    """
+    queue = commands[1:-1]
+    queueable = session.engine.registry.queueable
+    for args in queue:
+        command = queueable.get(args[0])
+        if command is None or command.wrong_arity(len(args)):
+            return None
+    if (
+        commands[0] not in _MULTIS
+        or commands[-1] not in _EXECS
+        or session.engine.watches.is_watching(session)
+        or _is_long(queue)
+        or sum(map(len, chain.from_iterable(queue))) > LARGE_BYTES
+        or len(queue) > session.engine.config.max_queued_commands
+    ):
+        return None
+    return OK + QUEUED * len(queue) + _run_short(session, commands[-1], queue)
+
+
+def _run_short(session: Session, args: list[bytes], queue: list[list[bytes]]) -> bytes:
+    engine = session.engine
+    began = perf_counter_ns()
     session.about["exec"] = True
     replies: list[bytes] = []
     for handler, some in groups(queue):
