@@ -192,8 +192,8 @@ class Connections:
                 connection.soft_since = 0.0
         session = connection.session
         if connection.unsent_bytes > limit and session.pending is None:
-            if connection.unsent_bytes == size and limit == config.max_output_bytes:
-                session.hold(self._until_read(session))  # all of one turn: it may be one value
+            if limit == config.max_output_bytes and "monitor" not in session.about:
+                session.hold(self._until_read(session))  # no more of what it asks for meanwhile
                 self._want(connection, (connection.events | WRITE) & ~READ)
                 return
             self.engine.stats.output_limit_closed += 1

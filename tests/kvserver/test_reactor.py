@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import socket
 from collections.abc import AsyncIterator, Sequence
@@ -13,7 +14,7 @@ import pytest
 import trio
 import trio.testing
 
-from kvserver import execution, resp
+from kvserver import connections, execution, resp
 from kvserver.alike import PART_COMMANDS
 from kvserver.columnwise import RUNS, Columns
 from kvserver.config import Config
@@ -312,6 +313,28 @@ def test_large_replies_leave_whole_and_in_order() -> None:
             await one.gets(b"+OK\r\n+QUEUED\r\n*1\r\n" + large)
 
     trio.run(main)
+
+
+def test_a_client_that_reads_slowly_is_not_cut_off_however_much_it_asks_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(connections, "WAIT_FOR_READER_S", 0)
+    value = b"x" * 10_000
+    with Turns(1) as server:
+        server.engine.config.max_output_bytes = 1_000_000
+        server.engine.keyspace.set(b"k", value)
+        client = server.clients[0]
+        asked, heard = 0, b""
+        for _ in range(2000):
+            if asked < 900:
+                with contextlib.suppress(BlockingIOError):
+                    client.send(encode(b"GET", b"k") * 30)
+                    asked += 30
+            server.take()
+            server.engine.wake_sleepers()
+            with contextlib.suppress(BlockingIOError):
+                heard += client.recv(100_000)
+        assert heard == (b"$%d\r\n%b\r\n" % (len(value), value)) * asked
 
 
 def test_an_exception_in_a_handler_is_an_error_of_that_command_only(
