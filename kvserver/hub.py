@@ -21,7 +21,7 @@ from kvserver.glob import Matcher, compile_glob
 
 if TYPE_CHECKING:
     from kvserver.engine import Engine
-    from kvserver.keyspace import Event
+    from kvserver.livestore import Event
     from kvserver.session import Session
 
 __all__ = ["EVENT_CLASSES", "Hub", "Kind", "format_event_flags", "parse_event_flags"]

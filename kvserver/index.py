@@ -21,8 +21,9 @@ from typing import Any, Final
 import msgpack
 from sortedcontainers import SortedList
 
+from kvserver.feeds import ChangeFeed
 from kvserver.indexstate import MAX_CELL, SLOT_BITS, IndexState, Order, read_summary
-from kvserver.keyspace import ChangeFeed, Keyspace
+from kvserver.keyspace import Keyspace
 from kvserver.values import SummaryValue
 
 __all__ = ["SummaryIndex"]

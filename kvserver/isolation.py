@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from kvserver.journal.record import Effect
     from kvserver.journal.staging import Stage
     from kvserver.journal.writer import Journal
-    from kvserver.keyspace import Event
+    from kvserver.livestore import Event
     from kvserver.session import Session
 
 __all__ = ["LONG", "Isolation", "Steps"]

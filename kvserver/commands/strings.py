@@ -10,7 +10,8 @@ from kvserver import resp
 from kvserver.commands.table import CommandTable, Reply, Work, wrong_arity
 from kvserver.errors import CommandError
 from kvserver.isolation import LONG, Steps
-from kvserver.keyspace import WRONG_TYPE, Keyspace
+from kvserver.keyspace import Keyspace
+from kvserver.livestore import WRONG_TYPE
 from kvserver.longstring import LongString, String, whole
 from kvserver.lookup import plain_replies
 from kvserver.numbers import INT64_MAX, INT64_MIN, parse_int

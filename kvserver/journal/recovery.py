@@ -19,11 +19,12 @@ from typing import Any, Literal, cast, get_args
 
 from kvserver.errors import DamageError
 from kvserver.journal import manifest as manifests
+from kvserver.journal.appending import OpenState
 from kvserver.journal.directory import directory_error, take_lock
 from kvserver.journal.fs import FileSystem, Lock
 from kvserver.journal.manifest import Entry, Manifest
 from kvserver.journal.replay import ApplyMany, RecoveryReport, Replay, Scanned, Torn
-from kvserver.journal.writer import Journal, OpenState
+from kvserver.journal.writer import Journal
 
 log = logging.getLogger("kvserver.journal")
 

@@ -5,15 +5,8 @@ before the replies leave. `Journal.sync` and `Journal.maintain` may take long an
 worker thread, one of them at a time (`service` does it); everything they share with `append` is a
 single attribute written by one side.
 
-What can go wrong, and what is done:
-
-- no space (ENOSPC, EFBIG, EDQUOT, or a short write): the file is cut back to the last whole
-  record, the record is kept in memory, and `readonly_reason` says so. Every further record is
-  kept behind it. `retry` writes them once there is space; then the journal is whole again and
-  nothing was lost or reordered;
-- a failed fsync, or any other error of a write: the device cannot be trusted any more, the kernel
-  may have dropped the pages. It is never tried again: `failed` is set, every later call raises
-  `JournalFailedError`, and the server stops with exit status 74.
+What can go wrong with a write, and what is done, says `appending`. A failed fsync is as bad as any
+other error of the device: the kernel may have dropped the pages, so it is never tried again.
 
 What is large is written ahead in pieces (see `staging`). They go the same way as records.
 
@@ -29,14 +22,12 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, NoReturn
-from zlib import crc32
+from typing import TYPE_CHECKING
 
 from kvserver.errors import JournalFailedError, JournalFullError
 from kvserver.journal import manifest as manifests
+from kvserver.journal.appending import Appending
 from kvserver.journal.backup import Backups
-from kvserver.journal.fs import NO_SPACE
 from kvserver.journal.listing import Listing
 from kvserver.journal.manifest import Entry, Manifest
 from kvserver.journal.record import (
@@ -45,13 +36,13 @@ from kvserver.journal.record import (
     Effect,
     Footer,
     encode_footer,
-    encode_header,
     new_packer,
     seed_of,
 )
 from kvserver.journal.staging import Staging
 
 if TYPE_CHECKING:
+    from kvserver.journal.appending import OpenState
     from kvserver.journal.fs import File, FileSystem, Lock
 
 DEFAULT_SEGMENT_BYTES = 64 << 20
@@ -60,18 +51,7 @@ MAX_EFFECTS = MAX_ELEMENTS // 2
 """In one record; a reader refuses twice as many."""
 
 
-@dataclass(slots=True)
-class OpenState:
-    """Where the writer goes on."""
-
-    manifest: Manifest
-    size: int
-    chain: int
-    records: int
-    next: int
-
-
-class Journal:
+class Journal(Appending):
     """The writing side of a data directory; made by `Recovery.open`."""
 
     def __init__(
@@ -83,47 +63,31 @@ class Journal:
         segment_bytes: int = DEFAULT_SEGMENT_BYTES,
         now_s: Callable[[], float] = time.monotonic,
     ):
+        super().__init__(fs, state, now_s=now_s)
         self.fs = fs
         self.segment_bytes = segment_bytes
-        self.failed: str | None = None
-        """Why the device cannot be trusted any more; set once and for ever."""
         self.torn_bytes = 0
         """What this start had to cut off."""
         self._lock = lock
-        self._now_s = now_s
         self.listing = Listing(fs, state.manifest, self._fail, lambda: self.failed)
         """The manifest, and who may change it."""
-        self._name = state.manifest.entries[-1].name
-        self._file: File = fs.open(self._name, write=True)
-        self._seed = seed_of(state.manifest.entries[-1].id)
-        self._size = state.size
-        self._chain = state.chain
-        self._records = state.records
-        self._next = state.next
         self._packer = new_packer()
         self._prepared: tuple[str, File] | None = None
         self._full: deque[tuple[File, Entry]] = deque()
         self._rotation_wanted = False
-        self._pending: deque[bytes] = deque()
-        self._full_reason: str | None = None
         self.staging = Staging(self._append_staged, state.next)
         """What is written ahead; its numbers are never used again, as each takes a record."""
         self.backups = Backups(self)
         """Copies that clients are reading."""
-        self._write_lock = threading.RLock()
         self._sync_lock = threading.Lock()
         self._maintain_lock = threading.Lock()
         """Taken before the sync lock or that of the listing, never after."""
-        self._closed = False
-        self._appended = 0
         self._synced = 0
-        self._dirty_since: float | None = None
         self._syncing_since: float | None = None
         self.syncs = 0
         self.last_sync_s = 0.0
         self.sync_wanted = False
         """Whether somebody asks for a sync, whatever the policy says; the next one ends it."""
-        self.write_errors = 0
         self.maintenances = 0
         self.maintenance_failures = 0
         """How often there was no space for a next segment."""
@@ -137,34 +101,14 @@ class Journal:
         return self.listing.manifest
 
     @property
-    def active_name(self) -> str:
-        """The file that is being written."""
-        return self._name
-
-    @property
-    def active_bytes(self) -> int:
-        """Length of the active segment, always at a record's border."""
-        return self._size
-
-    @property
     def total_bytes(self) -> int:
         """Length of all files of the journal together."""
         closed = sum(entry.size for entry in self.manifest.entries)
         return closed + self._size + sum(entry.size for _, entry in tuple(self._full))
 
     @property
-    def next_sequence(self) -> int:
-        """The number that the next record gets."""
-        return self._next
-
-    @property
-    def appended_bytes(self) -> int:
-        """Appended in this run."""
-        return self._appended
-
-    @property
     def synced_bytes(self) -> int:
-        """How much of that is known to be on the device."""
+        """How much of what was appended in this run is known to be on the device."""
         return self._synced
 
     @property
@@ -182,16 +126,6 @@ class Journal:
         if since is None:
             since = self._dirty_since
         return 0.0 if since is None else self._now_s() - since
-
-    @property
-    def pending(self) -> int:
-        """Records kept in memory because there is no space for them."""
-        return len(self._pending)
-
-    @property
-    def readonly_reason(self) -> str | None:
-        """Why writes must be refused (the text behind MISCONF), or None."""
-        return self.failed or self._full_reason
 
     # -- writing ----------------------------------------------------------------------------------
 
@@ -262,63 +196,6 @@ class Journal:
                 full = error
         if full is not None:
             raise full
-
-    def _write_or_keep(self, body: bytes) -> bool:
-        """Write a record; False when it is kept in memory, behind others that found no space."""
-        if not self._pending and self._write(body):
-            return True
-        self._pending.append(body)
-        return False
-
-    def _write(self, body: bytes) -> bool:
-        header = encode_header(body, self._next, self._seed)
-        if not self._write_whole(header, body):
-            return False
-        self._chain = crc32(header, self._chain)
-        self._records += 1
-        self._next += 1
-        return True
-
-    def _write_whole(self, header: bytes, body: bytes = b"") -> bool:
-        """Append all bytes or none; False when there is no space."""
-        size = len(header) + len(body)
-        try:
-            written = self._file.write(header, body)
-            if written != size:  # the rest may fit, or the system says why it does not
-                manifests.write_all(self._file, (header + body)[written:])
-        except OSError as error:
-            return self._without_room(error)
-        self._size += size
-        self._appended += size
-        if self._dirty_since is None:
-            self._dirty_since = self._now_s()
-        return True
-
-    def _without_room(self, error: OSError) -> bool:
-        """Cut the file back to its last whole record; return False."""
-        if error.errno not in NO_SPACE:
-            self._fail(f"writing {self._name} failed: {error.strerror}")
-        self.write_errors += 1
-        try:
-            self._file.truncate(self._size)
-        except OSError as second:
-            self._fail(f"cutting {self._name} back failed: {second.strerror}")
-        self._full_reason = f"Errors writing to the journal: {error.strerror or error}"
-        return False
-
-    def retry(self) -> bool:
-        """Write what is pending; return whether the journal is whole again."""
-        with self._write_lock:
-            while self._pending and self.failed is None and not self._closed:
-                if not self._write(self._pending[0]):
-                    return False
-                self._pending.popleft()
-            self._full_reason = None
-        return True
-
-    def _fail(self, reason: str) -> NoReturn:
-        self.failed = reason
-        raise JournalFailedError(reason)
 
     # -- durability -------------------------------------------------------------------------------
 

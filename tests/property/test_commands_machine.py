@@ -12,7 +12,8 @@ import re
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from kvserver.keyspace import Effect, Keyspace
+from kvserver.keyspace import Keyspace
+from kvserver.store import Effect
 from tests.kvserver.commands.support import Server
 
 KEYS = st.sampled_from([b"a", b"b", b"c", b"d"])
