@@ -31,14 +31,14 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # runs as a file, too
 
-from benchmarks.servers import ROOT, cpu_s, free_port, is_rewriting, publish
+from benchmarks.servers import CLIENT_CORES, ROOT, cpu_s, free_port, is_rewriting, publish
 
 RESULTS = Path(__file__).resolve().parent / "results" / "server.md"
 MEMORY_KEYS = 1_000_000
 
 NOT_MEASURED = [
     "several benchmark processes, or one on another machine: on two cores the client takes as much",
-    "TLS, Unix sockets, publish/subscribe, transactions",
+    "TLS, Unix sockets, publish/subscribe; for pipelines of different commands see `pipelines.py`",
     "values over 1 KiB, and memory with values of other sizes than 100 bytes",
     "`--fsync always`: there the device decides, not the server",
 ]
@@ -56,7 +56,6 @@ def on_cores(cores: str) -> list[str]:
 
 
 SERVER_CORES = f"1-{max(1, (os.cpu_count() or 1) - 1)}"
-CLIENT_CORES = "0"
 
 
 @dataclass(frozen=True)

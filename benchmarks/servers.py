@@ -6,10 +6,12 @@ while serving.
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import csv
 import io
 import os
+import random
 import re
 import shutil
 import signal
@@ -17,7 +19,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,6 +30,7 @@ from kvclient.protocol import encode
 ROOT = Path(__file__).resolve().parent.parent
 REDIS = shutil.which("redis-server")
 BENCHMARK = shutil.which("redis-benchmark")
+CLIENT_CORES = "0"
 
 
 def free_port() -> int:
@@ -45,6 +48,20 @@ def publish(lines: Iterable[str], path: Path | None) -> None:
     if path is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("\n".join(shown) + "\n", encoding="utf-8")
+
+
+def report(description: str, measure: Callable[[int], Iterator[str]], results: Path) -> None:
+    """Be the command of a benchmark that a client with a core for itself runs on both servers."""
+    parser = argparse.ArgumentParser(description=description.partition("\n")[0])
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--out", type=Path, default=results)
+    options = parser.parse_args()
+    if REDIS is None:
+        sys.exit("redis-server is not installed (Debian: apt-get install redis-server)")
+    if (os.cpu_count() or 1) > 1:
+        os.sched_setaffinity(0, {int(CLIENT_CORES)})
+    random.seed(1)
+    publish(measure(options.rounds), options.out)
 
 
 def cpu_s(pid: int) -> float:

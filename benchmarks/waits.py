@@ -9,12 +9,10 @@ is that longest wait, the median of several rounds in turn. Needs redis-server.
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import multiprocessing
 import os
 import random
-import shutil
 import socket
 import statistics
 import sys
@@ -28,8 +26,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # runs as a file, too
 
-from benchmarks.server import CLIENT_CORES, both, come_to_rest, machine, versions
-from benchmarks.servers import publish
+from benchmarks.server import both, come_to_rest, machine, versions
+from benchmarks.servers import report
 from kvclient.protocol import encode
 
 RESULTS = Path(__file__).resolve().parent / "results" / "waits.md"
@@ -229,18 +227,5 @@ def measure(rounds: int) -> Iterator[str]:
     yield f"\nLoad after the run: {os.getloadavg()[0]:.1f}."
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--out", type=Path, default=RESULTS)
-    options = parser.parse_args()
-    if shutil.which("redis-server") is None:
-        sys.exit("redis-server is not installed (Debian: apt-get install redis-server)")
-    if (os.cpu_count() or 1) > 1:
-        os.sched_setaffinity(0, {int(CLIENT_CORES)})
-    random.seed(1)
-    publish(measure(options.rounds), options.out)
-
-
 if __name__ == "__main__":
-    main()
+    report(__doc__, measure, RESULTS)
