@@ -104,8 +104,7 @@ class Keyspace(LiveStore):
         self.effects.append(("ing", raw_header, packed))
         self._changed(keys)
         if self.listening:
-            for key in keys:
-                self.touched(key, "merge")
+            self.touched_many(keys, "merge")
         return len(self.data) - before
 
     def _make_room(self, keys: Iterable[bytes]) -> None:

@@ -95,7 +95,7 @@ class Tracking:
     def start(self, session: Session, mode: Mode, prefixes: Iterable[bytes]) -> None:
         """Let a session track so from now on; prefixes are for broadcasts, and add to others."""
         if not self._tracking:
-            self._engine.keyspace.listen(self._on_change)
+            self._engine.keyspace.listen(self._on_change, self._on_changes)
         before = self._tracking.get(session)
         if before is not None:
             mode.prefixes, mode.changed = before.prefixes, before.changed
@@ -175,6 +175,11 @@ class Tracking:
         if event == "flushdb":
             self._on_flush()
         else:
+            self._changed(key, self.writer)
+
+    def _on_changes(self, keys: Sequence[bytes], event: str) -> None:  # noqa: ARG002 - a listener
+        readers, prefixes = self._readers, tuple(self._listeners)
+        for key in [key for key in keys if key in readers or key.startswith(prefixes)]:
             self._changed(key, self.writer)
 
     def note(self, keys: Collection[bytes], writer: Session) -> None:

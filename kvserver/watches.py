@@ -6,6 +6,7 @@ key that expires counts as touched.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from kvserver.errors import CommandError
@@ -35,7 +36,7 @@ class Watches:
         if len(held) + len(keys) > self._limit:
             raise CommandError("ERR too many watched keys")
         if not self._watched:
-            self._keyspace.listen(self._on_change)
+            self._keyspace.listen(self._on_change, self._on_changes)
         for key in keys:
             held.setdefault(key, self._keyspace.exists(key))
             self._watchers.setdefault(key, set()).add(session)
@@ -73,7 +74,10 @@ class Watches:
         elif key in self._watchers:
             self._touched |= self._watchers[key]
 
-    def note(self, keys: set[bytes]) -> None:
+    def _on_changes(self, keys: Sequence[bytes], event: str) -> None:  # noqa: ARG002 - a listener
+        self.note(keys)
+
+    def note(self, keys: Iterable[bytes]) -> None:
         """Note that many keys were changed at once."""
         for key in self._watchers.keys() & keys:
             self._touched |= self._watchers[key]
