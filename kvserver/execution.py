@@ -38,6 +38,7 @@ SLICE_NS: Final = 1_500_000
 LARGE_REPLY_BYTES: Final = 16384
 """Above it, a reply is a reason to look at how much the client is owed."""
 _MULTI: Final = frozenset([b"MULTI", b"multi"])
+_EXEC: Final = frozenset([b"EXEC", b"exec"])
 MAX_NAME_BYTES: Final = 64
 """What is remembered of the last command of a client is no more than a name."""
 
@@ -71,22 +72,15 @@ class Execution(Commits):
         The others wait behind a long command, or (a long pipeline) for others to have their turn.
         """
         waiting = len(session.backlog)
-        if (
-            commands[0][0] in _MULTI
-            and session.table is self.engine.registry
-            and (replies := whole_transaction(session, commands)) is not None
-        ):
-            self._answer(session, replies)
-        elif len(commands) <= PART_COMMANDS:
-            self._execute_part(session, commands)
-        else:
-            until = perf_counter_ns() + SLICE_NS
-            for start in range(0, len(commands), PART_COMMANDS):
-                if start and perf_counter_ns() > until and session.pending is None:
-                    session.hold(_after_turn(self.engine.stats, self.engine.stats.turns))
-                    session.backlog += commands[start:]
-                    break
-                self._execute_part(session, commands[start : start + PART_COMMANDS])
+        until, at = 0, 0
+        while at < len(commands):
+            if at == 0:
+                until = perf_counter_ns() + SLICE_NS
+            elif perf_counter_ns() > until and session.pending is None:
+                session.hold(_after_turn(self.engine.stats, self.engine.stats.turns))
+                session.backlog += commands[at:]
+                break
+            at = self._execute_some(session, commands, at)
         waiting = len(session.backlog) - waiting
         if waiting:
             commands = commands[:-waiting]
@@ -99,6 +93,20 @@ class Execution(Commits):
         if session.pending is not None and isinstance(session.transport, Connection):
             self._want(session.transport, session.transport.events & ~READ)
         return commands
+
+    def _execute_some(self, session: Session, commands: list[list[bytes]], start: int) -> int:
+        """Run a transaction that is whole, or else a part; return where the next begins."""
+        if commands[start][0] in _MULTI and session.table is self.engine.registry:
+            end = _end_of_transaction(commands, start)
+            replies = whole_transaction(session, commands[start:end])
+            if replies is not None:
+                self._answer(session, replies)
+                return end
+        end = start + PART_COMMANDS
+        self._execute_part(
+            session, commands[start:end] if start or end < len(commands) else commands
+        )
+        return end
 
     def _execute_part(self, session: Session, commands: list[list[bytes]]) -> None:
         for handler, some in groups(commands):
@@ -176,6 +184,14 @@ class Execution(Commits):
         if isinstance(transport, Connection):
             self._served.append((transport, answered + commands))
             self._tell_error(transport)
+
+
+def _end_of_transaction(commands: list[list[bytes]], start: int) -> int:
+    """Return the position behind the next EXEC, or the end."""
+    for at in range(start, len(commands)):
+        if commands[at][0] in _EXEC:
+            return at + 1
+    return len(commands)
 
 
 def _after_turn(stats: Stats, turn: int) -> Work:
