@@ -200,14 +200,13 @@ class LiveStore(Store):
 
     def set_many(self, keys: Sequence[bytes], values: Sequence[bytes]) -> None:
         """Set many strings, without deadlines; a third of the price of one by one."""
-        named = keys
-        if keys[0] == keys[-1] and keys.count(keys[0]) == len(keys):
+        if not self.listening and keys[0] == keys[-1] and keys.count(keys[0]) == len(keys):
             # A record is applied whole: what it writes to a key but the last cannot be seen again.
             keys, values = keys[-1:], values[-1:]
         self._apply_mst(keys, values)
         self.effects.append(("mst", keys, values))
         if self.listening:
-            self.touched_many(named, "set")
+            self.touched_many(keys, "set")
 
     def set_many_until(
         self, keys: Sequence[bytes], values: Sequence[bytes], deadlines_ms: Sequence[int]
