@@ -128,7 +128,7 @@ def _bytes_option(name: str, help_: str) -> _Decorator:
 )
 @_option(
     "--max-subscriptions",
-    "Channels and patterns that one client may listen to.",
+    "Channels and patterns, or prefixes, that one client may listen to.",
     type=click.IntRange(0),
 )
 @_option("--max-queued-commands", "Commands that one transaction may hold.", type=click.IntRange(0))

@@ -51,7 +51,8 @@ class Config:
     max_watched_keys: int = 10_000
     max_subscriptions: int = 10_000
     max_queued_commands: int = 1_000_000
-    """Limits of one client: keys after WATCH, channels and patterns, commands after MULTI."""
+    """Limits of one client: keys after WATCH, channels and patterns (and prefixes that it tracks),
+    commands after MULTI."""
     max_tracked_keys: int = 1_000_000
     """Keys that are remembered for all clients that track what they read; 0 for no limit."""
     max_output_bytes: int = 64 * _MIB

@@ -37,8 +37,6 @@ SLICE_NS: Final = 1_500_000
 """How long a turn works on suspended commands, a long pipeline, expiry and freeing, each."""
 LARGE_REPLY_BYTES: Final = 16384
 """Above it, a reply is a reason to look at how much the client is owed."""
-_MULTI: Final = frozenset([b"MULTI", b"multi"])
-_EXEC: Final = frozenset([b"EXEC", b"exec"])
 MAX_NAME_BYTES: Final = 64
 """What is remembered of the last command of a client is no more than a name."""
 
@@ -96,16 +94,14 @@ class Execution(Commits):
 
     def _execute_some(self, session: Session, commands: list[list[bytes]], start: int) -> int:
         """Run a transaction that is whole, or else a part; return where the next begins."""
-        if commands[start][0] in _MULTI and session.table is self.engine.registry:
-            end = _end_of_transaction(commands, start)
-            replies = whole_transaction(session, commands[start:end])
-            if replies is not None:
+        if session.table is self.engine.registry:
+            found = whole_transaction(session, commands, start)
+            if found is not None:
+                end, replies = found
                 self._answer(session, replies)
                 return end
         end = start + PART_COMMANDS
-        self._execute_part(
-            session, commands[start:end] if start or end < len(commands) else commands
-        )
+        self._execute_part(session, commands[start:end])
         return end
 
     def _execute_part(self, session: Session, commands: list[list[bytes]]) -> None:
@@ -184,14 +180,6 @@ class Execution(Commits):
         if isinstance(transport, Connection):
             self._served.append((transport, answered + commands))
             self._tell_error(transport)
-
-
-def _end_of_transaction(commands: list[list[bytes]], start: int) -> int:
-    """Return the position behind the next EXEC, or the end."""
-    for at in range(start, len(commands)):
-        if commands[at][0] in _EXEC:
-            return at + 1
-    return len(commands)
 
 
 def _after_turn(stats: Stats, turn: int) -> Work:

@@ -84,6 +84,8 @@ class Tracking:
         self._items = 0
         self._listeners: dict[bytes, dict[Session, None]] = {}
         """Prefix -> sessions in broadcast mode."""
+        self._prefix_sizes: list[int] = []
+        """So that a change costs a look-up for each size, however many prefixes there are."""
         self._noted: list[tuple[list[bytes], Session]] = []
         """Changes of long writes that nobody has looked at yet, and whose they were."""
         self._untold: dict[Session, None] = {}
@@ -103,6 +105,7 @@ class Tracking:
         for prefix in prefixes:
             mode.prefixes[prefix] = None
             self._listeners.setdefault(prefix, {})[session] = None
+        self._prefix_sizes = sorted(set(map(len, self._listeners)))
         self._tracking[session] = session.tracking = mode
         session.retable()
 
@@ -116,6 +119,7 @@ class Tracking:
             del sessions[session]
             if not sessions:
                 del self._listeners[prefix]
+        self._prefix_sizes = sorted(set(map(len, self._listeners)))
         self._untold.pop(session, None)
         session.tracking = None
         session.retable()
@@ -178,8 +182,7 @@ class Tracking:
             self._changed(key, self.writer)
 
     def _on_changes(self, keys: Sequence[bytes], event: str) -> None:  # noqa: ARG002 - a listener
-        readers, prefixes = self._readers, tuple(self._listeners)
-        for key in [key for key in keys if key in readers or key.startswith(prefixes)]:
+        for key in keys if self._listeners else filter(self._readers.__contains__, keys):
             self._changed(key, self.writer)
 
     def note(self, keys: Collection[bytes], writer: Session) -> None:
@@ -192,10 +195,11 @@ class Tracking:
     def _changed(self, key: bytes, writer: Session | None) -> None:
         if key in self._readers:
             self._tell_readers(key, writer)
-        for prefix, sessions in self._listeners.items():
-            if key.startswith(prefix):
-                for session in sessions:
-                    self._tell(session, self._tracking[session], key, writer)
+        for size in self._prefix_sizes:
+            if size > len(key):
+                break
+            for session in self._listeners.get(key[:size], ()):
+                self._tell(session, self._tracking[session], key, writer)
 
     def _tell_readers(self, key: bytes, writer: Session | None) -> None:
         ids = self._readers.pop(key)
@@ -302,6 +306,7 @@ class Tracking:
         assert self._items == sum(map(len, self._readers.values()))
         assert all(self._readers.values())
         assert self._tracking or not self._readers
+        assert self._prefix_sizes == sorted({len(prefix) for prefix in self._listeners})
         assert self._untold.keys() <= self._tracking.keys()
         assert all(session.tracking is mode for session, mode in self._tracking.items())
 

@@ -28,7 +28,7 @@ def tracking(session: Session, args: list[bytes]) -> bytes:
     mode, prefixes, broadcast = _options(session, args[3:])
     word = args[2].upper()
     if word == b"ON":
-        _check(session.tracking, mode, prefixes, broadcast=broadcast)
+        _check(session, mode, prefixes, broadcast=broadcast)
         if broadcast and not prefixes:
             prefixes = [b""]
         session.engine.tracking.start(session, mode, prefixes)
@@ -66,8 +66,9 @@ def _options(session: Session, words: list[bytes]) -> tuple[Mode, list[bytes], b
     return mode, prefixes, broadcast
 
 
-def _check(before: Mode | None, mode: Mode, prefixes: list[bytes], *, broadcast: bool) -> None:
+def _check(session: Session, mode: Mode, prefixes: list[bytes], *, broadcast: bool) -> None:
     """Raise CommandError when options contradict each other, or those of before."""
+    before = session.tracking
     if prefixes and not broadcast:
         raise CommandError("ERR PREFIX option requires BCAST mode to be enabled")
     if before is not None and before.broadcast != broadcast:
@@ -84,12 +85,26 @@ def _check(before: Mode | None, mode: Mode, prefixes: list[bytes], *, broadcast:
             "ERR You can't switch OPTIN/OPTOUT mode before disabling tracking for this client, "
             "and then re-enabling it with a different mode."
         )
-    held = sorted(before.prefixes) if before is not None else []
+    _check_prefixes(session, sorted(before.prefixes) if before is not None else [], prefixes)
+
+
+def _check_prefixes(session: Session, held: list[bytes], prefixes: list[bytes]) -> None:
+    """Raise CommandError when prefixes overlap, or are too many for one client."""
+    if len(held) + len(prefixes) > session.engine.config.max_subscriptions:
+        raise CommandError("ERR too many prefixes")
+    overlapping: set[bytes] = set()
+    root: bytes | None = None
+    for prefix in sorted(held + prefixes):  # behind each follow those that begin with it
+        if root is not None and prefix.startswith(root):
+            overlapping |= {root, prefix}
+        else:
+            root = prefix
     for at, prefix in enumerate(prefixes):
-        for others, kind in ((held, "an existing"), (prefixes[at + 1 :], "another provided")):
-            for other in others:
-                if prefix.startswith(other) or other.startswith(prefix):
-                    raise CommandError(_OVERLAP.format(shown(prefix), kind, shown(other)))
+        if prefix in overlapping:  # with one of these, or it would have been the other one's turn
+            for others, kind in ((held, "an existing"), (prefixes[at + 1 :], "another provided")):
+                for other in others:
+                    if prefix.startswith(other) or other.startswith(prefix):
+                        raise CommandError(_OVERLAP.format(shown(prefix), kind, shown(other)))
 
 
 @CLIENT.command("caching", 3, _QUIET, since="6.0.0", complexity="O(1)")

@@ -7,7 +7,7 @@ them isolated: no other client comes between, and the journal holds their effect
 from __future__ import annotations
 
 from collections.abc import Generator
-from itertools import chain
+from itertools import islice
 from operator import itemgetter
 from time import perf_counter_ns
 from typing import Final
@@ -68,9 +68,7 @@ def _exec_quickly(session: Session, args: list[bytes]) -> bytes:
         queue is None
         or len(args) != 1
         or session.queue_failed
-        or session.queued_bytes > LARGE_BYTES
-        or session.engine.watches.is_watching(session)
-        or _is_long(queue)
+        or not _is_short(session, queue, session.queued_bytes)
     ):
         return session.execute(args)
     session.queue = None
@@ -78,27 +76,44 @@ def _exec_quickly(session: Session, args: list[bytes]) -> bytes:
     return _run_short(session, args, queue)
 
 
-def whole_transaction(session: Session, commands: list[list[bytes]]) -> bytes | None:
-    """Run MULTI, some commands and EXEC that came together, of a client in plain state.
+def whole_transaction(
+    session: Session, commands: list[list[bytes]], start: int
+) -> tuple[int, bytes] | None:
+    """Run a MULTI, what follows and its EXEC, which came together, of a client in plain state.
 
-    Returns all replies joined, or None when they are anything else: then nothing has happened.
+    Returns the position behind them and all replies joined, or None when something else begins at
+    ``start``: then nothing has happened.
     """
-    queue = commands[1:-1]
+    if commands[start] not in _MULTIS:
+        return None
     queueable = session.engine.registry.queueable
-    for args in queue:
+    queue: list[list[bytes]] = []
+    size = 0
+    for args in islice(commands, start + 1, None):
         command = queueable.get(args[0])
-        if command is None or command.wrong_arity(len(args)):
+        if command is None:
+            break
+        if command.wrong_arity(len(args)):
             return None
+        queue.append(args)
+        size += sum(map(len, args))
+    else:
+        return None
     if (
-        commands[0] not in _MULTIS
-        or commands[-1] not in _EXECS
-        or session.engine.watches.is_watching(session)
-        or _is_long(queue)
-        or sum(map(len, chain.from_iterable(queue))) > LARGE_BYTES
+        args not in _EXECS
+        or not _is_short(session, queue, size)
         or len(queue) > session.engine.config.max_queued_commands
     ):
         return None
-    return OK + QUEUED * len(queue) + _run_short(session, commands[-1], queue)
+    replies = OK + QUEUED * len(queue) + _run_short(session, args, queue)
+    return start + len(queue) + 2, replies
+
+
+def _is_short(session: Session, queue: list[list[bytes]], size: int) -> bool:
+    """Whether a transaction of so many bytes may run at once without a further look."""
+    return not (
+        size > LARGE_BYTES or session.engine.watches.is_watching(session) or _is_long(queue)
+    )
 
 
 def _run_short(session: Session, args: list[bytes], queue: list[list[bytes]]) -> bytes:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from kvserver import resp
 from kvserver.isolation import LONG
@@ -125,6 +127,45 @@ def test_prefixes(server: Server) -> None:
     server("CLIENT", "TRACKING", "OFF", by=listener)
     server("SET", "a:1", 2)
     assert told(server, listener) == []
+
+
+@given(st.lists(st.text("ab", max_size=4), max_size=6), st.integers(0, 6))
+def test_prefixes_that_overlap_are_refused_by_the_first_of_them(drawn: list[str], at: int) -> None:
+    server = Server()
+    held, more = [p for p in drawn[:at] if p.startswith("a")][:1], drawn[at:]
+    session = tracker(server, "BCAST", "PREFIX", "nothing")
+    if held:
+        server("CLIENT", "TRACKING", "ON", "BCAST", "PREFIX", held[0], by=session)
+    said = server(
+        "CLIENT", "TRACKING", "ON", "BCAST",
+        *[word for prefix in [*more, "more"] for word in ("PREFIX", prefix)], by=session,
+    )  # fmt: skip
+
+    def overlap(one: str, other: str) -> bool:
+        return one.startswith(other) or other.startswith(one)
+
+    expected = "+OK"
+    for number, prefix in enumerate([*more, "more"]):
+        for others, kind in (
+            (sorted(["nothing", *held]), "an existing"),
+            ([*more, "more"][number + 1 :], "another provided"),
+        ):
+            for other in others:
+                if expected == "+OK" and overlap(prefix, other):
+                    expected = (
+                        f"-ERR Prefix '{prefix}' overlaps with {kind} prefix '{other}'. "
+                        "Prefixes for a single client must not overlap."
+                    )
+    assert said.decode() == expected + "\r\n"
+    server.check()
+
+
+def test_prefixes_are_bounded() -> None:
+    server = Server(max_subscriptions=3)
+    listener = tracker(server, "BCAST", "PREFIX", "a", "PREFIX", "b")
+    more = ["CLIENT", "TRACKING", "ON", "BCAST", "PREFIX", "c", "PREFIX", "d"]
+    assert server(*more, by=listener) == b"-ERR too many prefixes\r\n"
+    assert server(*more[:-2], by=listener) == b"+OK\r\n"
 
 
 def test_what_was_read_before_a_broadcast_began_is_not_told(server: Server) -> None:
