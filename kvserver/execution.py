@@ -70,11 +70,9 @@ class Execution(Commits):
         The others wait behind a long command, or (a long pipeline) for others to have their turn.
         """
         waiting = len(session.backlog)
-        until, at = 0, 0
+        until, at = perf_counter_ns() + SLICE_NS, 0
         while at < len(commands):
-            if at == 0:
-                until = perf_counter_ns() + SLICE_NS
-            elif perf_counter_ns() > until and session.pending is None:
+            if at and perf_counter_ns() > until and session.pending is None:
                 session.hold(_after_turn(self.engine.stats, self.engine.stats.turns))
                 session.backlog += commands[at:]
                 break

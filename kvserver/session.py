@@ -346,7 +346,8 @@ class Session:
         """
         assert self.pending is not None
         until = time.perf_counter_ns() + budget_ns
-        self.engine.tracking.writer = self
+        tracking = self.engine.tracking
+        before, tracking.writer = tracking.writer, self  # a transaction may go on behind it
         try:
             while True:  # at least one step, however small the budget
                 wake_at_s = next(self.pending)
@@ -364,7 +365,7 @@ class Session:
         except Exception as error:  # noqa: BLE001 - one client's fault is never another's
             reply = self.engine.internal_error(self, error)
         finally:
-            self.engine.tracking.writer = None
+            tracking.writer = before
         self._resume()
         if self.silent == 1:
             self.silent = 0

@@ -91,7 +91,7 @@ class Tracking:
         self._untold: dict[Session, None] = {}
         """Who is to be told something."""
         self.writer: Session | None = None
-        """Whose command is running, if it is a client that tracks."""
+        """Whose command is running, at least where that is a client that tracks."""
         engine.on_close.append(self.stop)
 
     def start(self, session: Session, mode: Mode, prefixes: Iterable[bytes]) -> None:

@@ -117,6 +117,17 @@ def test_what_it_changes_itself_it_is_told_or_not(server: Server) -> None:
             server.engine.close(reader)
 
 
+def test_in_a_transaction_what_goes_in_parts_is_not_the_end_of_its_own_changes(
+    server: Server,
+) -> None:
+    server("SET", "large", b"x" * 500_000)
+    reader = tracker(server, "NOLOOP")
+    server("GET", "k", by=reader)
+    for command in (["MULTI"], ["GET", "large"], ["SET", "k", 1], ["EXEC"]):
+        server(*command, by=reader)
+    assert told(server, reader) == []
+
+
 def test_prefixes(server: Server) -> None:
     listener = tracker(server, "BCAST", "PREFIX", "a:", "PREFIX", "b:")
     server("MSET", "a:1", 1, "c:1", 1, "b:1", 1, "a", 1)
