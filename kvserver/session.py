@@ -15,9 +15,10 @@ from __future__ import annotations
 
 import itertools
 import time
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from kvserver import resp
+from kvserver.admission import admit
 from kvserver.ahead import ahead
 from kvserver.commands.table import (
     NEXT_TURN,
@@ -28,23 +29,16 @@ from kvserver.commands.table import (
     Work,
     completed,
     unknown_command,
-    wrong_arity,
 )
 from kvserver.errors import CommandError
 from kvserver.ways import BACKLOG, DROPPED, GATE, LARGE, QUEUEING
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable
-
     from kvserver.engine import Engine
     from kvserver.keyspace import Keyspace
     from kvserver.tracking import Mode
 
 __all__ = ["Session"]
-
-_WHEN_SUBSCRIBED: Final = frozenset(["ping", "quit", "reset"]) | {
-    kind + word for kind in ("", "p", "s") for word in ("subscribe", "unsubscribe")
-}
 
 _ids = itertools.count(1)
 
@@ -157,7 +151,7 @@ class Session:
             reply = self.table[args[0]](self, args)
         except CommandError as error:
             return self.failed_call(args, error.text)
-        return reply if self.pending is None else self._to_end()
+        return reply if self.pending is None else self.to_end()
 
     def execute(self, args: list[bytes], *, large: bool = False) -> bytes:
         """The long way of a command: everything that can stand between a client and a handler."""
@@ -183,7 +177,7 @@ class Session:
             return b"" if self.silent else reply
         try:
             command = command.resolve(args)
-            self._admit(command, args)
+            admit(self, command, args)
         except CommandError as error:
             return self._refuse(command, error.text)
         if self.queue is not None and command.name not in NOT_QUEUED:
@@ -204,22 +198,6 @@ class Session:
             return self.suspend(command, args, self._held_back(command, args))
         reply = self.engine.registry[args[0]](self, args)
         return b"" if self.silent else reply
-
-    def _admit(self, command: Command, args: list[bytes]) -> None:
-        """Let a command through, or raise CommandError with the reason why not."""
-        if command.wrong_arity(len(args)):
-            raise CommandError(wrong_arity(command.name))
-        if not self.authenticated and "no_auth" not in command.flags:
-            raise CommandError("NOAUTH Authentication required.")
-        if self.subscribed and self.resp == 2 and command.name not in _WHEN_SUBSCRIBED:
-            raise CommandError(
-                f"ERR Can't execute '{command.name}': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / "
-                "PING / QUIT / RESET are allowed in this context"
-            )
-        for gate in list(self.engine.gates.values()):
-            gate(self, command, args)
-        if self.queue is not None and "no_multi" in command.flags:
-            raise CommandError("ERR Command not allowed inside a transaction")
 
     def _held_back(self, command: Command, args: list[bytes]) -> Work:
         """Run a command once CLIENT PAUSE, or the isolated write that it concerns, is over."""
@@ -263,58 +241,12 @@ class Session:
         reply = self.rejected(command.name, text)
         return b"" if self.silent else reply
 
-    def call_all(self, queue: Iterable[list[bytes]]) -> list[bytes]:
-        """Run commands that were let through before (EXEC), each to its end; return the replies."""
-        around = self._set_aside()
-        registry = self.engine.registry
-        replies = []
-        for args in queue:
-            try:
-                reply = registry[args[0]](self, args)
-                if self.pending is not None:
-                    reply = self._to_end()
-            except CommandError as error:
-                reply = self.failed_call(args, error.text)
-            except Exception as error:  # noqa: BLE001 - the rest of the transaction goes on
-                reply = self.engine.internal_error(self, error)
-            replies.append(reply)
-        if around is not None:
-            self.pending, self.suspended_since = around
-            self.engine.suspended[self] = None
-            self.retable()
-        return replies
-
-    def _set_aside(self) -> tuple[Work, tuple[Command, list[bytes], int] | None] | None:
-        """Return what is suspended, the transaction itself, and forget it for a while."""
-        if self.pending is None:
-            return None
-        around = self.pending, self.suspended_since
-        self.pending = None
-        return around
-
-    def _to_end(self) -> bytes:
+    def to_end(self) -> bytes:
         """Go on with the suspended command to its end; return its reply."""
         done: bytes | list[bytes] | None = None
         while self.pending is not None:
             done = self.advance(1_000_000_000)
         return b"".join(done) if isinstance(done, list) else done or b""
-
-    def call_in_steps(self, args: list[bytes]) -> Generator[object, None, list[bytes]]:
-        """The same, with a yield between the steps of a long one; the session is suspended.
-
-        Returns the reply in parts.
-        """
-        command = self.engine.registry.find(args[0])
-        assert command is not None
-        began = time.perf_counter_ns()
-        try:
-            reply = yield from completed(command.handler(self, args))
-        except CommandError as error:
-            reply = self.failed(command.name, error.text)
-        except Exception as error:  # noqa: BLE001 - the rest of the transaction goes on
-            reply = self.engine.internal_error(self, error)
-        self.engine.stats.timed(self, command, args, time.perf_counter_ns() - began)
-        return [reply] if isinstance(reply, bytes) else reply
 
     # ------------------------------------------------------------------------------- suspending
 

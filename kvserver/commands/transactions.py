@@ -14,6 +14,7 @@ from typing import Final
 
 from kvserver.ahead import LARGE_BYTES, ahead, large_ones
 from kvserver.alike import PART_COMMANDS, groups, run_group
+from kvserver.calling import call_all, call_in_steps
 from kvserver.commands.strings import SLICE_KEYS
 from kvserver.commands.table import CommandTable, Reply, Work, at_once, completed
 from kvserver.errors import CommandError
@@ -123,7 +124,7 @@ def _run_short(session: Session, args: list[bytes], queue: list[list[bytes]]) ->
     replies: list[bytes] = []
     for handler, some in groups(queue):
         joined = run_group(session, handler, some) if handler is not None else None
-        replies += session.call_all(some) if joined is None else (joined,)
+        replies += call_all(session, some) if joined is None else (joined,)
     del session.about["exec"]
     engine.stats.timed(session, engine.registry.commands["exec"], args, perf_counter_ns() - began)
     return b"" if session.silent else b"*%d\r\n%b" % (len(queue), b"".join(replies))
@@ -245,7 +246,7 @@ def _run_in_groups(session: Session, queue: list[list[bytes]]) -> Steps:
 def _run_each(session: Session, queue: list[list[bytes]]) -> Generator[object, None, list[bytes]]:
     engine = session.engine
     if not engine.gates and session.tracking is None and not engine.isolation.is_of(session):
-        return session.call_all(queue)
+        return call_all(session, queue)
     replies = []
     for queued in queue:
         if engine.gates:
@@ -254,9 +255,9 @@ def _run_each(session: Session, queue: list[list[bytes]]) -> Generator[object, N
                 engine.monitors.show(session, command.resolve(queued), queued)
         is_long = len(queued) > SLICE_KEYS or queued[0] in _KEYS
         if is_long and engine.isolation.is_of(session):
-            replies += yield from session.call_in_steps(queued)
+            replies += yield from call_in_steps(session, queued)
         else:
-            replies += session.call_all([queued])
+            replies += call_all(session, [queued])
         if session.tracking is not None and (command := engine.registry.find(queued[0])):
             yield from engine.tracking.remembered(session, command.resolve(queued), queued)
     return replies
