@@ -25,7 +25,15 @@ from typing import Final, TypeAlias
 
 from parser.errors import reason_of
 from parser.followed import FINAL_S
-from parser.source import SAMPLE_BYTES, Input, OpenedFile, Problem, paths_of
+from parser.source import (
+    SAMPLE_BYTES,
+    FileState,
+    Input,
+    OpenedFile,
+    Problem,
+    paths_of,
+    state_of,
+)
 from parser.streams import kind_of
 
 __all__ = ["SETTLED_S", "Discovery", "Inode", "Seen"]
@@ -46,8 +54,7 @@ Seen: TypeAlias = dict[Inode, tuple[str, os.stat_result]]
 class _Packed:
     """A compressed file that was seen."""
 
-    size: int
-    mtime_ns: int
+    state: FileState
     due_s: float
     """When it is to be read; infinity once it was."""
     wait_s: float = SETTLED_S
@@ -61,7 +68,7 @@ class Discovery:
         self._patterns = patterns
         self._tell = tell
         self._packed: dict[Inode, _Packed] = {}
-        self._asleep: dict[Inode, int] = {}  # more files than may be open: their sizes
+        self._asleep: dict[Inode, FileState] = {}  # more files than may be open
 
     def look_around(self) -> Seen:
         """Return the regular files that the patterns name now."""
@@ -104,10 +111,10 @@ class Discovery:
         for inode, (path, status) in seen.items():
             if inode in known or not status.st_size:
                 continue  # an empty file is nothing yet
-            if self._asleep.get(inode) == status.st_size:
+            if self._asleep.get(inode) == state_of(status):
                 continue
             packed = self._packed.get(inode)
-            if packed is not None and _same(packed, status) and now < packed.due_s:
+            if packed is not None and packed.state == state_of(status) and now < packed.due_s:
                 continue
             file: OpenedFile | None = None
             try:
@@ -132,16 +139,15 @@ class Discovery:
                 files[inode] = file
             else:
                 file.close()
-                if packed is None or not _same(packed, status):
-                    due_s = now + SETTLED_S
-                    self._packed[inode] = _Packed(status.st_size, status.st_mtime_ns, due_s)
+                if packed is None or packed.state != state_of(status):
+                    self._packed[inode] = _Packed(state_of(status), now + SETTLED_S)
                     continue
             inputs.append(found)
         return inputs, files
 
-    def put_to_sleep(self, inode: Inode, size: int) -> None:
-        """Pass a file over as long as it has this size."""
-        self._asleep[inode] = size
+    def put_to_sleep(self, inode: Inode, state: FileState) -> None:
+        """Pass a file over as long as nobody writes to it."""
+        self._asleep[inode] = state
 
     def was_read(self, inode: Inode) -> None:
         """Pass a compressed file over until it changes, unless all are to be read again."""
@@ -158,7 +164,3 @@ class Discovery:
     def read_again(self) -> None:
         """Give all compressed files out again."""
         self._packed.clear()
-
-
-def _same(packed: _Packed, status: os.stat_result) -> bool:
-    return (packed.size, packed.mtime_ns) == (status.st_size, status.st_mtime_ns)

@@ -35,7 +35,7 @@ from parser.consumer import BATCH, Consumer, Found, OnCommit
 from parser.discovery import Discovery, Inode, Seen
 from parser.errors import UnreadableError, reason_of
 from parser.fingerprint import SourceInfo
-from parser.followed import UNTRIED, FollowedFile
+from parser.followed import FollowedFile
 from parser.groups import unwrapped
 from parser.messages import Message, count_piece
 from parser.pieces import Piece
@@ -247,14 +247,14 @@ class Follower:
     def _close_idlest(self) -> bool:
         """Close the file that has not grown for longest, if one has nothing that waits.
 
-        It is met again when it grows.
+        It is met again when it is written to.
         """
         idle = [item for item in self._tails.items() if item[1].size and not item[1].held]
         if not idle:
             return False
         inode, tail = min(idle, key=lambda item: item[1].grown_s)
         self._drop(inode, tail)
-        self._discovery.put_to_sleep(inode, tail.size)
+        self._discovery.put_to_sleep(inode, tail.state)
         return True
 
     async def _run_pipeline(self, planned: Sequence[Planned]) -> None:
@@ -284,18 +284,19 @@ class Follower:
 
     async def _advance(self, inode: Inode, tail: FollowedFile, now: float) -> bool:
         """Read what a file has beyond what is counted; return whether more is waiting."""
-        size = tail.file.size_now()
+        state = tail.file.state_now()
+        size = state.size
         if size != tail.size:
             tail.grown_s = now
             tail.planned.seen_ms = self.clock_ms()
         quiet, final = tail.is_quiet(now), tail.is_final(now)
-        if tail.tried == (size, quiet, final):
+        if tail.tried == (state, quiet, final):
             return False
-        tail.tried = (size, quiet, final)
+        tail.tried = (state, quiet, final)
         if not tail.is_still(size, self._consumer.describe_again):
             self._drop(inode, tail)
             return True
-        tail.size = size
+        tail.state = state
         tail.detect_again(self.recipe_of)
         for start, end in missing(tail.info.ranges, 0, size):
             stop = min(end, start + READ_BYTES)
@@ -307,7 +308,7 @@ class Follower:
                 return True
             tail.held = counted < end
             if stop < end and counted > start:  # more is waiting behind it
-                tail.tried = UNTRIED
+                tail.tried = None
                 return True
         if final:
             tail.lost_s = None
@@ -368,7 +369,7 @@ class Follower:
         if lost:  # nobody knows from which file it came
             self._discovery.read_again()
         for tail in self._tails.values():
-            tail.tried = UNTRIED
+            tail.tried = None
 
 
 def _descriptors() -> int:

@@ -23,15 +23,15 @@ from parser.pieces import SAMPLE_BYTES as SAMPLE_LINE_BYTES
 from parser.pieces import Piece, cut_pieces
 from parser.plan import Planned, RecipeOf
 from parser.ranges import boundary
-from parser.source import SAMPLE_BYTES, OpenedFile
+from parser.source import SAMPLE_BYTES, FileState, OpenedFile
 
-__all__ = ["FINAL_S", "HOLD_S", "UNTRIED", "FollowedFile"]
+__all__ = ["FINAL_S", "HOLD_S", "FollowedFile"]
 
 HOLD_S: Final = 0.4
 FINAL_S: Final = 5.0
 """A file that lost its name and does not grow for so long gets no more lines."""
 
-UNTRIED: Final = (-1, False, False)
+_UNWRITTEN: Final = FileState(0, 0)
 
 
 @dataclass(eq=False, slots=True)
@@ -40,7 +40,7 @@ class FollowedFile:
 
     file: OpenedFile
     planned: Planned
-    size: int = 0
+    state: FileState = _UNWRITTEN
     """When it was last looked at."""
     grown_s: float = 0.0
     begin: bytes = b""
@@ -50,7 +50,7 @@ class FollowedFile:
     """Since when it has lost the name it had; such a file is about to get no more lines."""
     held: bool = False
     """Something at its end waits."""
-    tried: tuple[int, bool, bool] = UNTRIED
+    tried: tuple[FileState, bool, bool] | None = None
     """How it was when it was last read; unchanged, there is nothing to try."""
     detected_bytes: int = 0
     """How much was there when its format was told."""
@@ -59,6 +59,11 @@ class FollowedFile:
     def info(self) -> SourceInfo:
         """Its source."""
         return self.planned.info
+
+    @property
+    def size(self) -> int:
+        """How large it was when it was last looked at."""
+        return self.state.size
 
     def is_quiet(self, now: float) -> bool:
         """Tell whether its last event has waited long enough for continuation lines."""

@@ -18,7 +18,7 @@ import stat
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Self
+from typing import Final, NamedTuple, Self
 
 from parser.errors import UnreadableError, reason_of
 from parser.fingerprint import BEGIN_BYTES, MARK_BYTES, Marker, mark_hash, mark_offsets
@@ -26,6 +26,7 @@ from parser.streams import BLOCK_BYTES, BrokenStream, decompress, kind_of
 
 __all__ = [
     "STDIN",
+    "FileState",
     "Input",
     "Looked",
     "OpenedFile",
@@ -36,6 +37,7 @@ __all__ = [
     "look_at",
     "look_at_stream",
     "paths_of",
+    "state_of",
 ]
 
 STDIN: Final = "-"
@@ -154,6 +156,21 @@ def _kind_of_file(mode: int) -> str:
     return "special file"
 
 
+class FileState(NamedTuple):
+    """What is another one when a file was written to.
+
+    The size alone may be the same again: of a log that was truncated and has as many lines by now.
+    """
+
+    size: int
+    modified_ns: int
+
+
+def state_of(status: os.stat_result) -> FileState:
+    """Return the part of a status that shows whether a file was written to."""
+    return FileState(status.st_size, status.st_mtime_ns)
+
+
 class OpenedFile:
     """A plain file held open for positioned reads.
 
@@ -193,8 +210,12 @@ class OpenedFile:
 
     def size_now(self) -> int:
         """Ask how large it is. Raises UnreadableError."""
+        return self.state_now().size
+
+    def state_now(self) -> FileState:
+        """Ask what shows whether it was written to. Raises UnreadableError."""
         try:
-            return os.fstat(self.descriptor).st_size
+            return state_of(os.fstat(self.descriptor))
         except OSError as error:
             raise UnreadableError(error.errno, error.strerror) from error
 

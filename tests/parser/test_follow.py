@@ -186,6 +186,31 @@ async def test_copytruncate_is_told_from_growth(tmp_path: Path) -> None:
     at.follower.close()
 
 
+@pytest.mark.parametrize("others", [0, 4], ids=["open", "closed meanwhile"])
+async def test_a_truncated_log_that_is_as_long_as_before_is_looked_at_again(
+    tmp_path: Path, others: int
+) -> None:
+    log = tmp_path / "app.log"
+    log.write_bytes(lines(1000, 1100))
+    at = Following(tmp_path)
+    at.follower._max_open = 2
+    await at.settle()
+    for n in range(others):
+        (tmp_path / f"other.{n}").write_bytes(lines(0, 10, block=2 + n))
+    await at.settle()
+    was = log.stat()
+    assert (was.st_ino in {inode for _, inode in at.follower._tails}) is (not others)
+    shutil.copy(log, tmp_path / "app.log.1")
+    os.truncate(log, 0)
+    with log.open("ab") as writer:
+        writer.write(lines(2000, 2100))
+    assert log.stat().st_size == was.st_size
+    os.utime(log, ns=(was.st_atime_ns, was.st_mtime_ns + 1))  # on whatever clock
+    await at.settle()
+    assert at.count() == 200
+    at.follower.close()
+
+
 async def test_a_rotated_log_that_is_compressed_counts_once(tmp_path: Path) -> None:
     log = tmp_path / "app.log"
     log.write_bytes(lines(0, 100))
