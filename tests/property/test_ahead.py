@@ -17,7 +17,7 @@ from hypothesis import event, given
 from hypothesis import strategies as st
 
 from kvserver import ahead, execution, hub, isolation, longstring, reactor
-from kvserver.commands import cutting, exchange, strings, transactions
+from kvserver.commands import bits, cutting, exchange, strings, transactions
 from kvserver.journal.recovery import recover
 from kvserver.keyspace import Keyspace
 from tests.faults.disk import MemoryDisk
@@ -81,7 +81,7 @@ def everything_is_large() -> Iterator[None]:
         patched.setattr(reactor, "serve", lambda *_: None)
         patched.setattr(longstring, "LONG_BYTES", 50)
         patched.setattr(cutting, "_UNCUT_BYTES", 60)
-        for module in (longstring, cutting):
+        for module in (longstring, cutting, bits):
             patched.setattr(module, "BLOCK_BYTES", 16)
         patched.setattr(cutting, "_BLOCKS_AT_ONCE", 1)
         for module in (isolation, strings, exchange, transactions):
