@@ -9,7 +9,9 @@ MSET and EXEC are atomic: nobody sees one half done, neither now nor after a cra
 * Its effects are kept apart and become part of one record at its end, before it is answered; what
   many of them are goes to the journal ahead of it (see ``journal.staging``).
 * Who WATCHes one of its keys, or hears events of keys, learns of it at its end; then its messages
-  (PUBLISH) are sent, too.
+  (PUBLISH) are sent, too, behind those that others sent meanwhile.
+* The keys that its own client WATCHes are among its keys. KEYS or DBSIZE, once in a transaction,
+  tells of one moment, which is that of the transaction (see ``moment``).
 * Time stands still in it; meanwhile no key expires by itself, and none of its keys is evicted.
 
 It does not begin, or ends at once, where a gate is closed (but that of a limit on memory), nor does

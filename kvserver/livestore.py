@@ -17,11 +17,12 @@ change, with the names of Redis's keyspace events.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from itertools import repeat
 from typing import Final
 
 from kvserver.errors import CommandError
+from kvserver.keybuckets import ENTRIES_AT_ONCE
 from kvserver.longstring import LongString, String
 from kvserver.store import Effect, Store
 from kvserver.values import SummaryValue, Value
@@ -168,6 +169,15 @@ class LiveStore(Store):
         """Return the next cursor (0 at the end) and some keys; ``keybuckets`` says which."""
         cursor, found = self.buckets.slice_at(cursor, count)
         return cursor, self._present(found)
+
+    def sort_arrivals(self) -> Generator[None]:
+        """Sort new keys into their buckets, with a yield between steps; the last leaves none."""
+        buckets = self.buckets
+        for _ in range(len(buckets.arrivals) // ENTRIES_AT_ONCE):
+            buckets.sort_some(self.data)  # which is another one after FLUSHALL
+            yield
+        while buckets.arrivals:  # a few, and what came meanwhile
+            buckets.sort_some(self.data)
 
     def in_bucket(self, number: int) -> list[bytes]:
         """Return the keys of a bucket, each once."""

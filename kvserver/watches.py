@@ -6,7 +6,7 @@ key that expires counts as touched.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from kvserver.errors import CommandError
@@ -45,6 +45,10 @@ class Watches:
     def is_watching(self, session: Session) -> bool:
         """Whether a session watches any key."""
         return session in self._watched
+
+    def watched_by(self, session: Session) -> Collection[bytes]:
+        """Return the keys that a session watches."""
+        return self._watched.get(session, ())
 
     def touched(self, session: Session) -> bool:
         """Whether a key that this session watches was changed, or has expired."""

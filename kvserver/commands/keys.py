@@ -11,8 +11,8 @@ from kvserver.commands.strings import NOT_AN_INTEGER, SYNTAX
 from kvserver.commands.table import CommandTable, Reply, Work
 from kvserver.errors import CommandError
 from kvserver.glob import Matcher, compile_glob
-from kvserver.keybuckets import ENTRIES_AT_ONCE
 from kvserver.keyspace import Keyspace
+from kvserver.moment import NamesOfAMoment
 from kvserver.numbers import parse_int
 from kvserver.session import Session
 from kvserver.values import kind_of
@@ -20,7 +20,6 @@ from kvserver.values import kind_of
 TABLE: Final = CommandTable("generic")
 
 SLICE_KEYS: Final = 512
-SLICE_NAMES: Final = 2048
 MAX_SCAN_COUNT: Final = 2**31
 _CURSOR: Final = re.compile(rb"(?:[+-]?[0-9]{1,40})?")
 
@@ -100,14 +99,12 @@ def keys(session: Session, args: list[bytes]) -> Work:
 
 def _keys_of_now(keyspace: Keyspace, matches: Matcher | None) -> Work:
     """As a transaction sees them: those of one moment, whatever others do meanwhile."""
-    names = list(keyspace.data)  # 10 ms for a million
-    overdue = set(keyspace.deadlines.due(keyspace.now, len(names)))
+    names = NamesOfAMoment(keyspace)
+    yield from names.gather()
     reply = resp.LongArray()
-    while names:
-        some = names[-SLICE_NAMES:]
-        del names[-SLICE_NAMES:]
+    for some in names.slices():
         chosen = filter(matches, some) if matches is not None else some
-        reply.add([b"$%d\r\n%b\r\n" % (len(name), name) for name in chosen if name not in overdue])
+        reply.add([b"$%d\r\n%b\r\n" % (len(name), name) for name in chosen])
         yield None
     return reply.parts()
 
@@ -115,11 +112,7 @@ def _keys_of_now(keyspace: Keyspace, matches: Matcher | None) -> Work:
 def _keys(keyspace: Keyspace, matches: Matcher | None) -> Work:
     reply = resp.LongArray()
     buckets = keyspace.buckets
-    for _ in range(len(buckets.arrivals) // ENTRIES_AT_ONCE):
-        buckets.sort_some(keyspace.data)
-        yield None
-    while buckets.arrivals:  # a few, and what came meanwhile
-        buckets.sort_some(keyspace.data)
+    yield from keyspace.sort_arrivals()
     for number in buckets.filled():
         there = keyspace.in_bucket(number)
         for start in range(0, len(there), SLICE_KEYS):

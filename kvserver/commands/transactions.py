@@ -191,10 +191,13 @@ def _surveyed(
     """Return what is to be known of a transaction before it runs.
 
     Returns:
-        The keys of all commands, None when they are few or when one of them does more than touch
-        its keys; and the arguments that are worth to be written ahead.
+        The keys of all commands, and those that are watched: nobody changes one between the look
+        at the watches and the end. None when they are few or when a command does more than touch
+        its keys. And the arguments that are worth to be written ahead.
     """
-    keys: dict[bytes, None] | None = {} if _is_long(queue) else None
+    keys: dict[bytes, None] | None = None
+    if _is_long(queue):
+        keys = dict.fromkeys(session.engine.watches.watched_by(session))
     large: list[bytes] = []
     moments = 0
     find = session.engine.registry.find

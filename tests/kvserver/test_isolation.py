@@ -101,6 +101,20 @@ def test_a_transaction_that_only_touches_keys_is_isolated(engine: Engine) -> Non
     assert other.take() == b":2\r\n"
 
 
+def test_nobody_changes_a_watched_key_between_the_look_at_it_and_the_end(engine: Engine) -> None:
+    writer, other = engine.session(), engine.session()
+    writer.run([b"WATCH", b"watched"])
+    writer.run([b"MULTI"])
+    for n in range(NUMBER):
+        writer.run([b"SET", b"key:%d" % n, b"new"])
+    writer.run([b"KEYS", b"watched"])
+    begin(writer, [b"EXEC"])
+    assert says(other, b"SET", b"watched", b"1") == b""
+    go_on(engine)
+    assert writer.take() == b"*%d\r\n" % (NUMBER + 1) + b"+OK\r\n" * NUMBER + b"*0\r\n"
+    assert other.take() == b"+OK\r\n"
+
+
 @pytest.mark.parametrize(
     ("looks", "isolated"),
     [([b"DBSIZE"], 1), ([b"KEYS no"], 1), ([b"DBSIZE", b"KEYS no"], 0), ([b"SCAN 0"], 0)],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,7 @@ import pytest
 from hypothesis import event, given
 from hypothesis import strategies as st
 
-from kvserver import hub, isolation
+from kvserver import calling, hub, isolation, moment
 from kvserver.commands import exchange, keys, strings, transactions
 from kvserver.config import Config
 from kvserver.engine import Engine
@@ -74,10 +74,16 @@ said = st.one_of(*[on_keys] * 9, about_all, about_none, about_all, settings, wat
     lambda one: [one]
 )
 transaction = queued.map(lambda some: [[b"MULTI"], *some, [b"EXEC"]])
+looking = st.tuples(on_keys, of_a_moment, about_none).map(
+    lambda some: [[b"MULTI"], *some, [b"EXEC"]]
+)
+"""Leaves others most of the keys to write to meanwhile."""
 steps = st.lists(
     st.one_of(
         st.tuples(st.just("say"), st.integers(0, CLIENTS - 1), said),
-        st.tuples(st.just("say"), st.integers(0, CLIENTS - 1), st.one_of(long, transaction)),
+        st.tuples(
+            st.just("say"), st.integers(0, CLIENTS - 1), st.one_of(long, transaction, looking)
+        ),
         st.tuples(st.just("go on"), st.integers(0, CLIENTS), st.integers(1, 8)),
         st.tuples(st.just("go on"), st.integers(0, CLIENTS), st.integers(1, 8)),
         st.tuples(st.just("leave"), st.integers(0, CLIENTS - 1), st.none()),
@@ -93,7 +99,7 @@ def long_is_short() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patched:
         for module in (isolation, strings, exchange, transactions):
             patched.setattr(module, "LONG", 2)
-        patched.setattr(keys, "SLICE_NAMES", 1)
+        patched.setattr(moment, "SLICE_NAMES", 1)
         patched.setattr(strings, "SLICE_KEYS", 1)
         patched.setattr(transactions, "SLICE_KEYS", 1)
         patched.setattr(exchange, "SLICE_KEYS", 1)
@@ -130,6 +136,10 @@ class Story:
         """As if they had run at once in this order; a number stands for a client who left."""
         self.history: list[Any] = []
         self.began = False
+        self.moment: int | None = None
+        """How many came before the isolated write, if it has looked at all keys."""
+        self.looked = False
+        """Whether one has."""
         self.isolated: Call | None = None
         self.write: Any = None
         self.written: Counter[bytes] = Counter()
@@ -163,6 +173,36 @@ class Story:
         if not call.listed:
             self.order.append(call)
 
+    def tell(self, script: list[tuple[str, int, Any]]) -> None:
+        for what, which, more in [*script, ("go on", 0, 300)]:
+            if what == "say":
+                self.say(which, more)
+            elif what == "leave":
+                self.leave(which)
+            for _ in range(more if what == "go on" else 0):
+                self.go_on(which)
+                self.look()
+            self.look()
+
+    def notice_moments(self, patched: pytest.MonkeyPatch) -> None:
+        """Note when an isolated write looks at all keys: what others do later is behind it."""
+        call_all = calling.call_all
+        story = self
+
+        class Noticed(moment.NamesOfAMoment):
+            def gather(self) -> Generator[None]:
+                yield from super().gather()
+                story.moment = len(story.order)
+
+        def noticed(session: Session, queue: Iterable[list[bytes]]) -> list[bytes]:
+            queue = list(queue)
+            if story.engine.isolation.is_of(session) and [b"DBSIZE"] in queue:
+                story.moment = len(story.order)
+            return call_all(session, queue)
+
+        patched.setattr(keys, "NamesOfAMoment", Noticed)
+        patched.setattr(transactions, "call_all", noticed)
+
     def leave(self, client: int) -> None:
         session = self.sessions[client]
         self.engine.close(session)
@@ -194,11 +234,16 @@ class Story:
         keyspace.clear_effects()
 
     def list_isolated(self) -> None:
-        """Note when a write that was isolated has come to its end, whoever ended it."""
+        """Note when a write that was isolated has come to its end, whoever ended it.
+
+        It counts from then on, or from the moment at which it looked at all keys.
+        """
         if self.isolated is not None and self.engine.isolation._write is not self.write:
             self.isolated.listed = True
-            self.order.append(self.isolated)
-            self.isolated = None
+            at = len(self.order) if self.moment is None else self.moment
+            self.order.insert(at, self.isolated)
+            self.looked = self.looked or self.moment is not None
+            self.isolated = self.moment = None
 
 
 OF_VALUES = {b"set", b"append", b"incrby", b"del", b"rename_from", b"rename_to"}
@@ -211,20 +256,19 @@ def heard(subscriber: Session) -> Iterator[tuple[bytes, bytes]]:
         yield told[:1], told.split(b"\r\n")[2]
 
 
-@given(steps, st.sampled_from(["", "KA"]))
+@given(steps, st.sampled_from(["", "KA"]), st.sampled_from([0, 100]))
 def test_every_reply_and_the_end_are_those_of_one_after_the_other(
-    script: list[tuple[str, int, Any]], events: str
+    script: list[tuple[str, int, Any]], events: str, few_keys: int
 ) -> None:
     story = Story(events)
-    for what, which, more in [*script, ("go on", 0, 300)]:
-        if what == "say":
-            story.say(which, more)
-        elif what == "leave":
-            story.leave(which)
-        for _ in range(more if what == "go on" else 0):
-            story.go_on(which)
-            story.look()
-        story.look()
+    with pytest.MonkeyPatch.context() as patched:
+        story.notice_moments(patched)
+        patched.setattr(moment, "FEW_KEYS", few_keys)
+        story.tell(script)
+    check(story, events)
+
+
+def check(story: Story, events: str) -> None:
     assert not story.calls, "somebody waits for ever"
     assert not story.engine.suspended
     assert not story.engine.sleeping
@@ -248,6 +292,9 @@ def test_every_reply_and_the_end_are_those_of_one_after_the_other(
     told: dict[bytes, list[bytes]] = {}
     for key, event_name in heard(subscriber):
         told.setdefault(key, []).append(event_name)
+    if story.looked:  # messages leave at the end, whatever the moment of all keys was
+        for heard_of in (story.told, told):
+            heard_of.get(b"z", []).sort()
     assert story.told == told
     again = Keyspace(lambda: 1_000_000)
     again.apply_many(story.history)
