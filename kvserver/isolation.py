@@ -14,8 +14,9 @@ MSET and EXEC are atomic: nobody sees one half done, neither now nor after a cra
   tells of one moment, which is that of the transaction (see ``moment``).
 * Time stands still in it; meanwhile no key expires by itself, and none of its keys is evicted.
 
-It does not begin, or ends at once, where a gate is closed (but that of a limit on memory), nor does
-it begin in the middle of another slow command that writes. It outlives its client.
+It ends at once when a gate is closed, and does not begin where one is, but for those of a limit on
+memory and of MONITOR; nor does it begin in the middle of another slow command that writes. It
+outlives its client.
 """
 
 from __future__ import annotations
@@ -49,6 +50,8 @@ one in parts."""
 _LOOKS_OR_WRITES: Final = frozenset(["readonly", "write"])
 _ISOLATED: Final = frozenset(["mset", "msetnx", "exec"])
 """While such a command is suspended, it has not begun to write, or is the one that is isolated."""
+_OPEN_TO_IT: Final = frozenset(["maxmemory", "monitor"])
+"""Gates that have nothing against it."""
 _UNTIL_WOKEN: Final = float("inf")
 
 
@@ -108,7 +111,7 @@ class Isolation:
     def suits(self, session: Session) -> bool:
         """Whether a long write of this session may be isolated, perhaps behind another one."""
         engine = self._engine
-        if self.in_transaction(session) or not engine.gates.keys() <= {"maxmemory"}:
+        if self.in_transaction(session) or not engine.gates.keys() <= _OPEN_TO_IT:
             return False
         return not any(map(self._is_writing, (*engine.suspended, *engine.sleeping)))
 

@@ -31,7 +31,7 @@ _KEYS: Final = frozenset([b"KEYS", b"keys"])
 _MULTIS: Final = ([b"MULTI"], [b"multi"])
 _EXECS: Final = ([b"EXEC"], [b"exec"])
 _name_of: Final = itemgetter(0)
-_OF_A_MOMENT: Final = frozenset(["keys", "dbsize"])
+_OF_A_MOMENT: Final = frozenset(["keys", "dbsize", "scan", "randomkey"])
 """What may be in an isolated transaction once: it tells of all keys at one moment, and that is the
 moment at which the transaction happens."""
 _WITHOUT_KEYS: Final = frozenset(["publish", "ping", "echo", "time", *_OF_A_MOMENT])
@@ -161,9 +161,15 @@ def _exec_at_once(session: Session, args: list[bytes], queue: list[list[bytes]])
         parts = at_once(_run_in_groups(session, queue))
         reply = parts if isinstance(parts, bytes) else b"".join(parts)
     del session.about["exec"]
-    if engine.gates and (command := engine.registry.find(args[0])) is not None:
-        engine.monitors.show(session, command, args)
+    _show(session, args)
     return reply
+
+
+def _show(session: Session, args: list[bytes]) -> None:
+    """Show a command to those who use MONITOR, if there are any."""
+    engine = session.engine
+    if "monitor" in engine.gates and (command := engine.registry.find(args[0])) is not None:
+        engine.monitors.show(session, command.resolve(args), args)
 
 
 def _exec_in_slices(session: Session, args: list[bytes], queue: list[list[bytes]]) -> Work:
@@ -182,7 +188,9 @@ def _exec_isolated(
         return NULL_ARRAY[session.resp]
     if keys is None or not isolation.suits(session) or session.about.get("no_touch"):
         return _exec_at_once(session, args, queue)
-    return (yield from isolation.run(session, keys, _run_in_groups(session, queue)))
+    reply = yield from isolation.run(session, keys, _run_in_groups(session, queue))
+    _show(session, args)
+    return reply
 
 
 def _surveyed(
@@ -229,6 +237,7 @@ def _run_in_groups(session: Session, queue: list[list[bytes]]) -> Steps:
     Takes the commands out of the queue, so that they need not be freed all at the end.
     """
     parts = [b"*%d\r\n" % len(queue)]
+    monitored = "monitor" in session.engine.gates
     queue.reverse()
     while queue:
         part = queue[: -PART_COMMANDS - 1 : -1]
@@ -236,7 +245,7 @@ def _run_in_groups(session: Session, queue: list[list[bytes]]) -> Steps:
         replies: list[bytes] = []
         for handler, some in groups(part):
             joined = None
-            if handler is not None and session.tracking is None:
+            if handler is not None and session.tracking is None and not monitored:
                 joined = run_group(session, handler, some)
             replies += (yield from _run_each(session, some)) if joined is None else (joined,)
         if sum(map(len, replies)) < LARGE_BYTES:
@@ -252,10 +261,7 @@ def _run_each(session: Session, queue: list[list[bytes]]) -> Generator[object, N
         return call_all(session, queue)
     replies = []
     for queued in queue:
-        if engine.gates:
-            command = engine.registry.find(queued[0])
-            if command is not None:
-                engine.monitors.show(session, command.resolve(queued), queued)
+        _show(session, queued)
         is_long = len(queued) > SLICE_KEYS or queued[0] in _KEYS
         if is_long and engine.isolation.is_of(session):
             replies += yield from call_in_steps(session, queued)

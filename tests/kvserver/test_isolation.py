@@ -117,7 +117,14 @@ def test_nobody_changes_a_watched_key_between_the_look_at_it_and_the_end(engine:
 
 @pytest.mark.parametrize(
     ("looks", "isolated"),
-    [([b"DBSIZE"], 1), ([b"KEYS no"], 1), ([b"DBSIZE", b"KEYS no"], 0), ([b"SCAN 0"], 0)],
+    [
+        ([b"DBSIZE"], 1),
+        ([b"KEYS no"], 1),
+        ([b"SCAN 0"], 1),
+        ([b"RANDOMKEY"], 1),
+        ([b"DBSIZE", b"KEYS no"], 0),
+        ([b"CONFIG GET port"], 0),
+    ],
 )
 def test_one_that_looks_at_all_keys_may_do_so_once(
     engine: Engine, looks: list[bytes], isolated: int
@@ -132,6 +139,23 @@ def test_one_that_looks_at_all_keys_may_do_so_once(
     assert reply.startswith(b"*%d\r\n+OK\r\n" % (NUMBER + len(looks)))
     assert (b"+OK\r\n:%d\r\n" % NUMBER in reply) is (b"DBSIZE" in looks)
     assert figures(engine).get("isolated_writes", 0) == isolated
+
+
+def test_who_uses_monitor_sees_it_as_it_runs_and_stops_nobody(engine: Engine) -> None:
+    writer, other, watcher = engine.session(), engine.session(), engine.session()
+    watcher.run([b"MONITOR"])
+    writer.run([b"MULTI"])
+    for n in range(NUMBER):
+        writer.run([b"SET", b"key:%d" % n, b"new"])
+    watcher.take()
+    begin(writer, [b"EXEC"])
+    assert says(other, b"GET", b"other") == b"$-1\r\n"
+    go_on(engine)
+    assert writer.take() == b"*%d\r\n" % NUMBER + b"+OK\r\n" * NUMBER
+    shown = [line.split(b"] ")[1] for line in watcher.take().splitlines()]
+    shown.remove(b'"GET" "other"')
+    assert shown == [*(b'"SET" "key:%d" "new"' % n for n in range(NUMBER)), b'"EXEC"']
+    assert figures(engine)["isolated_writes"] == 1
 
 
 @pytest.mark.parametrize("command", [MSET, [b"EXEC"]])
