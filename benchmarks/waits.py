@@ -113,8 +113,6 @@ def rows() -> Iterator[Row]:
     yield Row("EXEC of 50,000 SETs", transaction(MANY))
     yield Row("EXEC of an MGET of 50,000", transaction(0, encode(b"MGET", *some_keys(MANY))))
     yield Row("EXEC with KEYS *", transaction(2, encode(b"KEYS", b"*")))
-    shown = encode(b"MONITOR") + transaction(MANY)
-    yield Row("EXEC of 50,000 SETs, shown by MONITOR", shown)
     touched = transaction(10_000, encode(b"SET", ASKED, b"value"))
     yield Row("EXEC of 10,000 SETs and one of the other's key", touched, goal=False)
     yield Row("FLUSHALL", encode(b"FLUSHALL"))
