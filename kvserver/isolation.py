@@ -11,7 +11,7 @@ MSET and EXEC are atomic: nobody sees one half done, neither now nor after a cra
 * Who WATCHes one of its keys, or hears events of keys, learns of it at its end; then its messages
   (PUBLISH) are sent, too, behind those that others sent meanwhile.
 * The keys that its own client WATCHes are among its keys. KEYS or DBSIZE, once in a transaction,
-  tells of one moment, which is that of the transaction (see ``moment``).
+  tells of one moment, which is that of the transaction (see ``keysnapshot``).
 * Time stands still in it; meanwhile no key expires by itself, and none of its keys is evicted.
 
 It ends at once when a gate is closed, and does not begin where one is, but for those of a limit on

@@ -11,8 +11,8 @@ from kvserver.commands.strings import NOT_AN_INTEGER, SYNTAX
 from kvserver.commands.table import CommandTable, Reply, Work
 from kvserver.errors import CommandError
 from kvserver.glob import Matcher, compile_glob
+from kvserver.keysnapshot import KeySnapshot
 from kvserver.keyspace import Keyspace
-from kvserver.moment import NamesOfAMoment
 from kvserver.numbers import parse_int
 from kvserver.session import Session
 from kvserver.values import kind_of
@@ -99,8 +99,8 @@ def keys(session: Session, args: list[bytes]) -> Work:
 
 def _keys_of_now(keyspace: Keyspace, matches: Matcher | None) -> Work:
     """As a transaction sees them: those of one moment, whatever others do meanwhile."""
-    names = NamesOfAMoment(keyspace)
-    yield from names.gather()
+    names = KeySnapshot(keyspace)
+    yield from names.take()
     reply = resp.LongArray()
     for some in names.slices():
         chosen = filter(matches, some) if matches is not None else some

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import event, given
 from hypothesis import strategies as st
 
-from kvserver import calling, hub, isolation, moment
+from kvserver import calling, hub, isolation, keysnapshot
 from kvserver.commands import exchange, keys, strings, transactions
 from kvserver.config import Config
 from kvserver.engine import Engine
@@ -99,7 +99,7 @@ def long_is_short() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patched:
         for module in (isolation, strings, exchange, transactions):
             patched.setattr(module, "LONG", 2)
-        patched.setattr(moment, "SLICE_NAMES", 1)
+        patched.setattr(keysnapshot, "SLICE_NAMES", 1)
         patched.setattr(strings, "SLICE_KEYS", 1)
         patched.setattr(transactions, "SLICE_KEYS", 1)
         patched.setattr(exchange, "SLICE_KEYS", 1)
@@ -189,9 +189,9 @@ class Story:
         call_all = calling.call_all
         story = self
 
-        class Noticed(moment.NamesOfAMoment):
-            def gather(self) -> Generator[None]:
-                yield from super().gather()
+        class Noticed(keysnapshot.KeySnapshot):
+            def take(self) -> Generator[None]:
+                yield from super().take()
                 story.moment = len(story.order)
 
         def noticed(session: Session, queue: Iterable[list[bytes]]) -> list[bytes]:
@@ -200,7 +200,7 @@ class Story:
                 story.moment = len(story.order)
             return call_all(session, queue)
 
-        patched.setattr(keys, "NamesOfAMoment", Noticed)
+        patched.setattr(keys, "KeySnapshot", Noticed)
         patched.setattr(transactions, "call_all", noticed)
 
     def leave(self, client: int) -> None:
@@ -263,7 +263,7 @@ def test_every_reply_and_the_end_are_those_of_one_after_the_other(
     story = Story(events)
     with pytest.MonkeyPatch.context() as patched:
         story.notice_moments(patched)
-        patched.setattr(moment, "FEW_KEYS", few_keys)
+        patched.setattr(keysnapshot, "FEW_KEYS", few_keys)
         story.tell(script)
     check(story, events)
 

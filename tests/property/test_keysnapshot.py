@@ -1,4 +1,4 @@
-"""The names of one moment, whatever changes while they are gathered and while they are taken."""
+"""The keys of one moment, whatever changes while a snapshot is taken and while it is read."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import pytest
 from hypothesis import event, given
 from hypothesis import strategies as st
 
-from kvserver import keybuckets, livestore, moment
+from kvserver import keybuckets, keysnapshot, livestore
+from kvserver.keysnapshot import KeySnapshot
 from kvserver.keyspace import Keyspace
-from kvserver.moment import NamesOfAMoment
 
 NAMES = st.integers(0, 11).map(b"key:%d".__mod__)
 NOW_MS = 1_000_000
@@ -31,10 +31,10 @@ changes = st.lists(
 @pytest.fixture(autouse=True, scope="module")
 def everything_is_many() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(moment, "FEW_KEYS", 0)
-        patched.setattr(moment, "FEW_CHANGES", 1)
-        patched.setattr(moment, "MOST_LOOKS", 3)
-        patched.setattr(moment, "SLICE_NAMES", 2)
+        patched.setattr(keysnapshot, "FEW_KEYS", 0)
+        patched.setattr(keysnapshot, "FEW_CHANGES", 1)
+        patched.setattr(keysnapshot, "MOST_LOOKS", 3)
+        patched.setattr(keysnapshot, "SLICE_NAMES", 2)
         for module in (keybuckets, livestore):
             patched.setattr(module, "ENTRIES_AT_ONCE", 2)
         patched.setattr(keybuckets, "SLACK", 2)
@@ -76,7 +76,7 @@ def alive(keyspace: Keyspace) -> list[bytes]:
 
 
 @given(changes, st.lists(changes, max_size=20), st.lists(changes, max_size=8))
-def test_the_names_are_those_of_the_step_in_which_they_were_gathered(
+def test_a_snapshot_has_the_keys_of_the_step_in_which_it_was_complete(
     before: list[tuple[str, list[bytes]]],
     meanwhile: list[list[tuple[str, list[bytes]]]],
     later: list[list[tuple[str, list[bytes]]]],
@@ -86,12 +86,12 @@ def test_the_names_are_those_of_the_step_in_which_they_were_gathered(
     keyspace.set_many([b"key:%d" % n for n in range(8)], [b"first"] * 8)
     for one in before:
         change(keyspace, clock, *one)
-    names = NamesOfAMoment(keyspace)
+    names = KeySnapshot(keyspace)
     happened = iter(meanwhile)
-    for _ in names.gather():
+    for _ in names.take():
         for one in next(happened, []):
             change(keyspace, clock, *one)
-    event("everything happened while they were gathered" if not list(happened) else "not all")
+    event("everything happened while it was taken" if not list(happened) else "not all")
     expected = alive(keyspace)
     assert not keyspace.listening
     happened = iter(later)
@@ -107,8 +107,8 @@ def test_the_names_are_those_of_the_step_in_which_they_were_gathered(
 def test_a_reader_who_stops_halfway_leaves_nobody_listening() -> None:
     keyspace = Keyspace(Clock())
     keyspace.set_many([b"a", b"b", b"c"], [b"1"] * 3)
-    gathering = NamesOfAMoment(keyspace).gather()
-    next(gathering)
+    taking = KeySnapshot(keyspace).take()
+    next(taking)
     assert keyspace.listening
-    gathering.close()
+    taking.close()
     assert not keyspace.listening

@@ -1,4 +1,4 @@
-"""The names of all keys at one moment, gathered in slices while others go on writing.
+"""A snapshot of all keys at one moment, taken in slices while others go on writing.
 
 To list a million names takes 20 ms, as each has to be fetched from memory, and everybody would
 wait. So the buckets are walked (see `keybuckets`) while everything that changes is noted, and what
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from kvserver.keyspace import Keyspace
 
-__all__ = ["NamesOfAMoment"]
+__all__ = ["KeySnapshot"]
 
 FEW_KEYS: Final = 100_000
 """So many are listed at once, in 2 ms."""
@@ -25,8 +25,8 @@ MOST_LOOKS: Final = 32
 SLICE_NAMES: Final = 2048
 
 
-class NamesOfAMoment:
-    """Names of keys; first `gather` them, then take them with `slices`."""
+class KeySnapshot:
+    """The names of all keys; first `take` the snapshot, then read it with `slices`."""
 
     def __init__(self, keyspace: Keyspace) -> None:
         self._keyspace = keyspace
@@ -37,7 +37,7 @@ class NamesOfAMoment:
         """What changed at all, and whether it was there when it was looked at last."""
         self._overdue: set[bytes] = set()
 
-    def gather(self) -> Generator[None]:
+    def take(self) -> Generator[None]:
         """Find the names, with a yield between slices; the moment is that of the last one."""
         keyspace = self._keyspace
         if len(keyspace) <= FEW_KEYS:
