@@ -30,18 +30,18 @@ class KeySnapshot:
 
     def __init__(self, keyspace: Keyspace) -> None:
         self._keyspace = keyspace
+        self._now_ms = keyspace.now  # time stands still in a transaction
         self._lists: list[list[bytes]] = []
         self._noted: set[bytes] = set()
         """What changed and was not looked at since."""
         self._changed: dict[bytes, bool] = {}
         """What changed at all, and whether it was there when it was looked at last."""
-        self._overdue: set[bytes] = set()
 
     def take(self) -> Generator[None]:
         """Find the names, with a yield between slices; the moment is that of the last one."""
         keyspace = self._keyspace
         if len(keyspace) <= FEW_KEYS:
-            self._lists.append(list(keyspace.data))
+            self._lists.append(self._not_overdue(keyspace.data))
         else:
             keyspace.listen(self._note, self._note_many)
             try:
@@ -49,21 +49,18 @@ class KeySnapshot:
                 yield from self._look_again()
             finally:
                 keyspace.unlisten(self._note)
-        self._overdue.update(keyspace.deadlines.due(keyspace.now, len(keyspace)))
 
     def slices(self) -> Iterator[list[bytes]]:
         """Yield the names, some at a time, each once; what was yielded is freed."""
-        changed, overdue = self._changed, self._overdue
+        changed = self._changed
         while self._lists:
             names = self._lists[-1]
             some = names[-SLICE_NAMES:]
             del names[-SLICE_NAMES:]
             if not names:
                 self._lists.pop()
-            if changed or overdue:
-                some = [name for name in some if name not in changed and name not in overdue]
-            yield some
-        there = (name for name, is_there in changed.items() if is_there and name not in overdue)
+            yield [name for name in some if name not in changed] if changed else some
+        there = (name for name, is_there in changed.items() if is_there)
         while some := list(islice(there, SLICE_NAMES)):
             yield some
 
@@ -72,7 +69,7 @@ class KeySnapshot:
         buckets = keyspace.buckets
         yield from keyspace.sort_arrivals()
         for number in buckets.filled():
-            self._lists.append(list(buckets.bucket(number, keyspace.data)))
+            self._lists.append(self._not_overdue(buckets.bucket(number, keyspace.data)))
             yield
 
     def _look_again(self) -> Generator[None]:
@@ -87,8 +84,14 @@ class KeySnapshot:
 
     def _look_at(self, names: Iterable[bytes]) -> None:
         data, changed = self._keyspace.data, self._changed
-        for name in names:
+        for name in names:  # what was written to is not overdue any more
             changed[name] = name in data
+
+    def _not_overdue(self, names: Iterable[bytes]) -> list[bytes]:
+        deadlines, now_ms = self._keyspace.deadlines, self._now_ms
+        if not deadlines:
+            return list(names)
+        return [name for name in names if name not in deadlines or deadlines[name] > now_ms]
 
     def _note(self, key: bytes, event: str) -> None:
         if event == "flushdb":

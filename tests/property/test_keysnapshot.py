@@ -12,7 +12,7 @@ from kvserver import keybuckets, keysnapshot, livestore
 from kvserver.keysnapshot import KeySnapshot
 from kvserver.keyspace import Keyspace
 
-NAMES = st.integers(0, 11).map(b"key:%d".__mod__)
+NAMES = st.one_of(st.integers(0, 11).map(b"key:%d".__mod__), st.just(b"overdue"))
 NOW_MS = 1_000_000
 changes = st.lists(
     st.one_of(
@@ -68,11 +68,9 @@ def change(keyspace: Keyspace, clock: Clock, what: str, names: list[bytes]) -> N
         keyspace.clear()
 
 
-def alive(keyspace: Keyspace) -> list[bytes]:
+def alive(keyspace: Keyspace, now_ms: int) -> list[bytes]:
     deadlines = keyspace.deadlines
-    return [
-        name for name in keyspace.data if name not in deadlines or deadlines[name] > keyspace.now
-    ]
+    return [name for name in keyspace.data if name not in deadlines or deadlines[name] > now_ms]
 
 
 @given(changes, st.lists(changes, max_size=20), st.lists(changes, max_size=8))
@@ -86,13 +84,16 @@ def test_a_snapshot_has_the_keys_of_the_step_in_which_it_was_complete(
     keyspace.set_many([b"key:%d" % n for n in range(8)], [b"first"] * 8)
     for one in before:
         change(keyspace, clock, *one)
+    keyspace.set(b"overdue", b"x", clock.now_ms + 1)
+    change(keyspace, clock, "pass", [])
     names = KeySnapshot(keyspace)
+    began_ms = keyspace.now
     happened = iter(meanwhile)
     for _ in names.take():
         for one in next(happened, []):
             change(keyspace, clock, *one)
     event("everything happened while it was taken" if not list(happened) else "not all")
-    expected = alive(keyspace)
+    expected = alive(keyspace, began_ms)
     assert not keyspace.listening
     happened = iter(later)
     found: list[bytes] = []
