@@ -42,10 +42,6 @@ class Watches:
             self._watchers.setdefault(key, set()).add(session)
         self._watched[session] = held
 
-    def is_watching(self, session: Session) -> bool:
-        """Whether a session watches any key."""
-        return session in self._watched
-
     def watched_by(self, session: Session) -> Collection[bytes]:
         """Return the keys that a session watches."""
         return self._watched.get(session, ())

@@ -4,8 +4,8 @@ Guarantees:
 
 * It is held open, so what a rename or a deletion takes away from under its name can be read to its
   end.
-* Every time it grew, its beginning is compared with what is known of its source, and so are the
-  marks further on; what is not known yet is learnt.
+* Every time it was written to, its beginning is compared with what is known of its source, and so
+  are the marks further on; what is not known yet is learnt.
 * A last line without its end is not given out, unless it will never have one. The last event of a
   format with continuation lines waits ``HOLD_S`` for them.
 

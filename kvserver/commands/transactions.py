@@ -112,9 +112,7 @@ def whole_transaction(
 
 def _is_short(session: Session, queue: list[list[bytes]], size: int) -> bool:
     """Whether a transaction of so many bytes may run at once without a further look."""
-    return not (
-        size > LARGE_BYTES or session.engine.watches.is_watching(session) or _is_long(queue)
-    )
+    return not (size > LARGE_BYTES or session.engine.watches.watched_by(session) or _is_long(queue))
 
 
 def _run_short(session: Session, args: list[bytes], queue: list[list[bytes]]) -> bytes:
