@@ -15,9 +15,10 @@ from __future__ import annotations
 
 import bz2
 import lzma
-import zlib
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final, Protocol
+
+from zlib_ng import zlib_ng
 
 __all__ = ["BLOCK_BYTES", "KINDS", "BrokenStream", "decompress", "kind_of"]
 
@@ -27,6 +28,8 @@ BLOCK_BYTES: Final = 1 << 18
 _ZST_FEED_BYTES: Final = 2048
 # zstandard's object takes no output limit; a block of 128 KiB can hide in four bytes, so small
 # feeds are what bounds a bomb: 64 MiB for a moment, in the worst case anyone could construct
+
+_GzipError: Any = zlib_ng.error  # its stub takes the class for an instance
 
 KINDS: Final[dict[str, bytes]] = {
     "gz": b"\x1f\x8b",
@@ -92,7 +95,7 @@ def decompress(kind: str, blocks: Iterable[bytes]) -> Iterator[bytes]:
             fed, rest = rest, b""
             try:
                 yield from current.feed(fed)
-            except (zlib.error, lzma.LZMAError, OSError, ValueError, EOFError) as error:
+            except (_GzipError, lzma.LZMAError, OSError, ValueError, EOFError) as error:
                 raise BrokenStream(read, f"damaged {kind} data ({error})") from error
             except Exception as error:
                 if type(error).__name__ != "ZstdError":  # not imported unless it is needed
@@ -109,7 +112,7 @@ def decompress(kind: str, blocks: Iterable[bytes]) -> Iterator[bytes]:
 
 class _Gzip:
     def __init__(self) -> None:
-        self._z = zlib.decompressobj(wbits=31)
+        self._z = zlib_ng.decompressobj(wbits=31)
 
     @property
     def eof(self) -> bool:

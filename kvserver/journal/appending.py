@@ -19,7 +19,8 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NoReturn
-from zlib import crc32
+
+from zlib_ng.zlib_ng import crc32
 
 from kvserver.errors import JournalFailedError
 from kvserver.journal import manifest as manifests

@@ -30,7 +30,8 @@ from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from zlib import crc32
+
+from zlib_ng.zlib_ng import crc32
 
 from kvserver.errors import DamageError, JournalError
 from kvserver.journal import manifest as manifests

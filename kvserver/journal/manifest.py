@@ -21,7 +21,8 @@ import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
-from zlib import crc32
+
+from zlib_ng.zlib_ng import crc32
 
 from kvserver.errors import DamageError, DirectoryError
 from kvserver.journal.fs import FileSystem

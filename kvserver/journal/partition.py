@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import compress
 from operator import itemgetter
 from typing import Any
-from zlib import crc32
 
 import msgpack
+from zlib_ng.zlib_ng import crc32
 
 from kvserver.errors import RecordError
 

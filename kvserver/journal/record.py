@@ -27,9 +27,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from struct import Struct
 from typing import Any, Final, NamedTuple
-from zlib import crc32
 
 import msgpack
+from zlib_ng.zlib_ng import crc32
 
 from kvserver.errors import RecordError
 

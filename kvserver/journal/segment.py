@@ -11,7 +11,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from zlib import crc32
+
+from zlib_ng.zlib_ng import crc32
 
 from kvserver.errors import RecordError
 from kvserver.journal.fs import File
