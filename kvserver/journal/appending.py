@@ -99,14 +99,14 @@ class Appending:
         """Why writes must be refused (the text behind MISCONF), or None."""
         return self.failed or self._full_reason
 
-    def _write_or_keep(self, body: bytes) -> bool:
+    def _write_or_keep(self, body: bytes | memoryview) -> bool:
         """Write a record; False when it is kept in memory, behind others that found no space."""
         if not self._pending and self._write(body):
             return True
-        self._pending.append(body)
+        self._pending.append(bytes(body))
         return False
 
-    def _write(self, body: bytes) -> bool:
+    def _write(self, body: bytes | memoryview) -> bool:
         header = encode_header(body, self._next, self._seed)
         if not self._write_whole(header, body):
             return False
@@ -115,13 +115,13 @@ class Appending:
         self._next += 1
         return True
 
-    def _write_whole(self, header: bytes, body: bytes = b"") -> bool:
+    def _write_whole(self, header: bytes, body: bytes | memoryview = b"") -> bool:
         """Append all bytes or none; False when there is no space."""
         size = len(header) + len(body)
         try:
             written = self._file.write(header, body)
             if written != size:  # the rest may fit, or the system says why it does not
-                manifests.write_all(self._file, (header + body)[written:])
+                manifests.write_all(self._file, (header + bytes(body))[written:])
         except OSError as error:
             return self._without_room(error)
         self._size += size

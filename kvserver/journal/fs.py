@@ -30,7 +30,7 @@ class File(Protocol):
 
     name: str
 
-    def write(self, *parts: bytes) -> int:
+    def write(self, *parts: bytes | memoryview) -> int:
         """Append the parts in one call; return how many bytes were taken (it may be fewer)."""
 
     def sync(self) -> None:
@@ -108,7 +108,7 @@ class RealFile:
         """So many at the beginning were left to the device alone."""
         self.name = name
 
-    def write(self, *parts: bytes) -> int:
+    def write(self, *parts: bytes | memoryview) -> int:
         """Append with one system call; no copy is made to join the parts."""
         return os.writev(self._fd, parts)
 

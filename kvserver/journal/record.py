@@ -83,7 +83,9 @@ def seed_of(file_id: int) -> int:
     return crc32(file_id.to_bytes(8, "big"))
 
 
-def encode_header(body: bytes, sequence: int, seed: int, magic: bytes = MAGIC) -> bytes:
+def encode_header(
+    body: bytes | memoryview, sequence: int, seed: int, magic: bytes = MAGIC
+) -> bytes:
     """Return the header that goes before ``body``."""
     checked = _CHECKED.pack(magic, len(body), sequence, crc32(body))
     return checked + _CRC.pack(crc32(checked, seed))
@@ -99,12 +101,13 @@ def decode_header(data: bytes, offset: int, seed: int) -> Header | None:
     return Header(magic, length, sequence, body_crc)
 
 
-def new_packer() -> Any:
+def new_packer(*, autoreset: bool = True) -> Any:
     """Return a packer for bodies; text that came as other than UTF-8 keeps its raw bytes.
 
     What is no type of msgpack is packed as its bytes: a string that the store has in blocks.
+    Without ``autoreset`` it gathers what it packs.
     """
-    return msgpack.Packer(unicode_errors="surrogateescape", default=bytes)
+    return msgpack.Packer(unicode_errors="surrogateescape", default=bytes, autoreset=autoreset)
 
 
 def encode_body(effects: Sequence[Effect]) -> bytes:

@@ -71,7 +71,7 @@ class Journal(Appending):
         self._lock = lock
         self.listing = Listing(fs, state.manifest, self._fail, lambda: self.failed)
         """The manifest, and who may change it."""
-        self._packer = new_packer()
+        self._packer = new_packer(autoreset=False)
         self._prepared: tuple[str, File] | None = None
         self._full: deque[tuple[File, Entry]] = deque()
         self._rotation_wanted = False
@@ -151,16 +151,18 @@ class Journal(Appending):
             if count > MAX_EFFECTS:
                 self._append_in_pieces(effects, packed, MAX_EFFECTS)
                 return
-            body = self._body(self.staging.named_in_record(effects), packed)
-            self.staging.forget_released()
-            if len(body) > LARGE_BODY_BYTES:
-                self._packer = new_packer()  # the old one would keep a buffer of that size for ever
-            if len(body) > MAX_BODY_BYTES:
+            with self._body(self.staging.named_in_record(effects), packed) as body:
+                self.staging.forget_released()
+                size = len(body)
+                written = size <= MAX_BODY_BYTES and self._write_or_keep(body)
+            if size > LARGE_BODY_BYTES:
+                self._packer = new_packer(autoreset=False)  # else its buffer stays so large
+            if size > MAX_BODY_BYTES:
                 if count == 1:
-                    self._fail(f"a record of {len(body)} bytes cannot be written")
+                    self._fail(f"a record of {size} bytes cannot be written")
                 self._append_in_pieces(effects, packed, count // 2)
                 return
-            if not self._write_or_keep(body):
+            if not written:
                 raise JournalFullError(self._full_reason or "no space")
             if self.rotation_due:
                 self.rotate_if_needed()
@@ -173,14 +175,21 @@ class Journal(Appending):
             with contextlib.suppress(JournalFailedError):
                 self._write_or_keep(body)
 
-    def _body(self, effects: Sequence[Effect], packed: Sequence[bytes]) -> bytes:
-        pack = self._packer.pack
-        body: bytes
+    def _body(self, effects: Sequence[Effect], packed: Sequence[bytes]) -> memoryview:
+        """Return the body of a record, to be released before the next one is made."""
+        packer = self._packer
+        packer.reset()
+        body: memoryview
         if not packed:
-            body = pack(effects)
+            packer.pack(effects)
+            body = packer.getbuffer()  # no copy of what may be a megabyte
             return body
-        head: bytes = self._packer.pack_array_header(len(packed) + len(effects))
-        return b"".join((head, *packed, *map(pack, effects)))
+        packer.pack_array_header(len(packed) + len(effects))
+        head = packer.bytes()
+        packer.reset()
+        for effect in effects:
+            packer.pack(effect)
+        return memoryview(b"".join((head, *packed, packer.bytes())))
 
     def _append_in_pieces(
         self, effects: Sequence[Effect], packed: Sequence[bytes], size: int

@@ -59,7 +59,7 @@ class MemoryFile:
         self.number = number
         self.closed = False
 
-    def write(self, *parts: bytes) -> int:
+    def write(self, *parts: bytes | memoryview) -> int:
         data = b"".join(bytes(part) for part in parts)
         allowed = self.disk.before("write", self.name, data)
         self.disk.do(Operation("write", self.name, self.number, data[:allowed]))
