@@ -21,6 +21,7 @@ from kvserver.numbers import INT64_MAX
 
 if TYPE_CHECKING:
     from kvserver.session import Session
+    from kvserver.store import Effect
 
 __all__ = ["RUNS", "Columns", "RunHandler", "set_run"]
 
@@ -39,12 +40,19 @@ _spelled: Final = b"%d".__mod__
 
 
 def set_run(
-    session: Session, keys: Sequence[bytes], values: Sequence[bytes], chunk_bytes: int
+    session: Session,
+    keys: Sequence[bytes],
+    values: Sequence[bytes],
+    chunk_bytes: int,
+    table: Effect | None = None,
 ) -> bool:
-    """SET or MSET: store the values, without deadlines; whether it was done."""
+    """SET or MSET: store the values, without deadlines; whether it was done.
+
+    ``table`` is the effect of it, where the journal has a shorter one than the two columns.
+    """
     if not _is_room(session, keys, chunk_bytes):
         return False
-    session.keyspace.set_many(keys, values)
+    session.keyspace.set_many(keys, values, table)
     return True
 
 

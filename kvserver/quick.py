@@ -62,7 +62,7 @@ def serve(session: Session, data: bytes, calls: dict[bytes, int]) -> bytes | Non
             reply = shape.reply
             if reply is None:
                 reply = plain_replies(session, columns[0])
-            elif not set_run(session, *columns, len(data)):
+            elif not set_run(session, *columns, len(data), shape.table(data)):
                 reply = None
             if reply is None:
                 return None
@@ -219,7 +219,7 @@ def serve_alike(
     if rest or not each:
         return None
     if shape.reply is not None:
-        if not set_run(sessions[0], keys, values, len(chunks) * len(chunks[0])):
+        if not set_run(sessions[0], keys, values, len(data), shape.table(data)):
             return None
         reply = resp.OK * each
         for session in sessions:

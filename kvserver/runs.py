@@ -18,6 +18,7 @@ import struct
 from typing import Final
 
 from kvserver import resp
+from kvserver.tables import Layout, Table
 
 __all__ = ["NEXT", "KeysAndValues", "Shape", "run_of"]
 
@@ -95,17 +96,22 @@ class Shape:
             self._last, self._last_columns = data, columns
         return columns
 
+    def table(self, data: bytes) -> Table | None:  # noqa: ARG002 - where values are large
+        """Return the effect of a chunk, if that is shorter to write than its columns."""
+        return None
+
 
 class _LargeShape(Shape):
     """That of SETs with large values."""
 
-    __slots__ = ("_between", "_heads")
+    __slots__ = ("_between", "_heads", "_layout")
 
     def _prepare(self, opening: bytes, sizes: tuple[int, ...], keys: int) -> None:
         assert keys == 1, "the headers of an MSET would not be counted"
         first, second = opening + b"$%d\r\n" % sizes[0], b"$%d\r\n" % sizes[1]
         self._heads = [first, _CRLF + second]
         self._between = _CRLF + first
+        self._layout = Layout(len(first), sizes[0], len(self._heads[1]), sizes[1], len(_CRLF))
         layout = "".join(
             f"{len(head)}s{size}s" for head, size in zip(self._heads, sizes, strict=True)
         )
@@ -122,6 +128,9 @@ class _LargeShape(Shape):
         ):
             return None
         return parts[1::4], parts[3::4]
+
+    def table(self, data: bytes) -> Table | None:
+        return "tab", data, self._layout
 
 
 _latest: dict[int, Shape] = {}

@@ -7,11 +7,12 @@ Guarantees:
   the same whenever it happens.
 * ``check`` asserts the invariants; property tests call it after every step.
 
-Effects (op, then arguments), the ones in the last line written by ``dump`` alone::
+Effects (op, then arguments)::
 
     set key value [deadline_ms]   mst [key …] [value …]   app key bytes     ovr key offset bytes
     del key                       exp key deadline_ms|nil mrg key delta     ing header deltas   clr
-    src …  (ledger)               pat …  (catalogue)
+    tab rows layout  (a run of sets, see `tables`)
+    src …  (ledger)               pat …  (catalogue)  both written by ``dump`` alone
 
 Recovery and compaction need no more than this; ``keyspace`` adds the time, the changes that clients
 make, and who is told of them.
@@ -33,6 +34,7 @@ from kvserver.ingest import parse_header, unpack_deltas
 from kvserver.keybuckets import ENTRIES_AT_ONCE, KeyBuckets
 from kvserver.ledger import Ledger
 from kvserver.longstring import LongString, String, whole, written_over
+from kvserver.tables import columns_of
 from kvserver.untracked import untrack
 from kvserver.values import FOLD_STEP_BYTES, SummaryValue, Value, appended, folded, is_folded
 from parser.summary import SummaryError
@@ -82,6 +84,7 @@ class Store:
         appliers: dict[str, Callable[..., Any]] = {
             "set": self._replay_set,
             "mst": self._replay_mst,
+            "tab": self._replay_tab,
             "del": self._apply_del,
             "exp": self._apply_exp,
             "mrg": self._apply_mrg,
@@ -143,6 +146,9 @@ class Store:
         _only_bytes(keys)
         _only_bytes(values)
         self._apply_mst(keys, values)
+
+    def _replay_tab(self, rows: bytes, layout: Sequence[int]) -> None:
+        self._apply_mst(*columns_of(rows, layout))
 
     def _apply_set(self, key: bytes, value: String, deadline_ms: int | None = None) -> None:
         data = self.data

@@ -17,6 +17,7 @@ import msgpack
 from zlib_ng.zlib_ng import crc32
 
 from kvserver.errors import RecordError
+from kvserver.tables import columns_of
 
 PARTITIONS = 64
 """A power of two. Part of the format of a base: its parts come in this order."""
@@ -26,7 +27,8 @@ PARTS = PARTITIONS + 1
 _MASK = PARTITIONS - 1
 _KEYED_NAMES = ("set", "del", "exp", "mrg", "app", "ovr")
 _KEYED = frozenset([*_KEYED_NAMES, *(name.encode() for name in _KEYED_NAMES)])
-_MANY = frozenset(["mst", b"mst"])
+_TABLE = frozenset(["tab", b"tab"])
+_MANY = frozenset(["mst", b"mst", *_TABLE])
 _OF_ALL = frozenset(["src", "pat", b"src", b"pat"])
 _SEVERAL = frozenset(["ing", "clr", b"ing", b"clr"])
 _NO_DELTAS = b"\x90"
@@ -40,7 +42,7 @@ def buckets_for(parts: range) -> Buckets:
 
 
 class PartMemory:
-    """Remembers of which part each effect is: one byte an effect, and one a key of ``mst``.
+    """Remembers of which part each effect is: one byte an effect, and one a key of a run.
 
     The first pass over a journal finds out; the passes after it pick what they want and hardly
     look at the others. Every pass must see the same records in the same order.
@@ -73,11 +75,11 @@ class PartMemory:
     def _some_of_many(self, effects: Sequence[Sequence[Any]]) -> Iterator[Sequence[Any]]:
         for effect in effects:
             if effect[0] in _MANY:
-                op, keys, values = effect
+                keys, values = _keys_and_values(effect)
                 chosen = self._chosen(keys, _part_of_key)
                 some = list(compress(keys, chosen))
                 if some:
-                    yield op, some, list(compress(values, chosen))
+                    yield "mst", some, list(compress(values, chosen))
             else:
                 yield from compress((effect,), self._chosen((effect,), _part_of))
 
@@ -96,6 +98,11 @@ class PartMemory:
 
 _EVERY = 255
 """Stands for an effect that may be of several parts."""
+
+
+def _keys_and_values(effect: Sequence[Any]) -> tuple[Sequence[Any], Sequence[Any]]:
+    op, keys, values = effect
+    return columns_of(keys, values) if op in _TABLE else (keys, values)
 
 
 def _part_of_key(key: bytes) -> int:
@@ -126,7 +133,7 @@ def distribute(effects: Iterable[Sequence[Any]], buckets: Buckets) -> None:
             if bucket is not None:
                 bucket.append(effect)
         elif op in _MANY:
-            for key, value in zip(effect[1], effect[2], strict=True):
+            for key, value in zip(*_keys_and_values(effect), strict=True):
                 bucket = buckets[crc32(key) & _MASK]
                 if bucket is not None:
                     bucket.append(("set", key, value))

@@ -50,6 +50,9 @@ def history() -> list[list[Any]]:
             turns.append([["del", b"volatile:%d" % (n - 1)], ["exp", b"volatile:%d" % n, None]])
         if n == 5:
             turns.append([["ing", header, packed], ["app", b"key:1", b" and more"]])
+        if n % 8 == 6:
+            rows = b"SET key:%d %03d;SET row:%d %03d;" % (n % 5, n, n % 3, n)
+            turns[-1].append(["tab", rows, [4, 5, 1, 3, 1]])
         if n == 19:
             turns.append([["clr"]])
             turns.append([["set", b"after", b"the flood"], ["mrg", b"block_1", delta(3, 9)]])

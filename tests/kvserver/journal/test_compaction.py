@@ -68,6 +68,15 @@ effects = st.one_of(
         st.lists(keys, max_size=4),
         st.binary(max_size=9),
     ),
+    st.builds(
+        lambda ks, v: [
+            "tab",
+            b"".join(b"<" + k + b"=" + v + b">;" for k in ks),
+            [1, 1, 1, len(v), 2],
+        ],
+        st.lists(st.sampled_from([b"a", b"b"]), min_size=1, max_size=4),
+        st.binary(max_size=9),
+    ),
     st.builds(lambda k, n, v: ["ovr", k, n, v], keys, st.integers(0, 9), st.binary(max_size=9)),
     st.builds(lambda k, v: ["app", k, v], keys, st.binary(max_size=9)),
     st.just(["clr"]),
