@@ -44,15 +44,15 @@ def set_run(
     keys: Sequence[bytes],
     values: Sequence[bytes],
     chunk_bytes: int,
-    table: Effect | None = None,
+    tables: Sequence[Effect] = (),
 ) -> bool:
     """SET or MSET: store the values, without deadlines; whether it was done.
 
-    ``table`` is the effect of it, where the journal has a shorter one than the two columns.
+    ``tables`` are the effects of it, where there are quicker ones to write than the two columns.
     """
     if not _is_room(session, keys, chunk_bytes):
         return False
-    session.keyspace.set_many(keys, values, table)
+    session.keyspace.set_many(keys, values, tables)
     return True
 
 

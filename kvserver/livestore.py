@@ -209,17 +209,17 @@ class LiveStore(Store):
             self.touched(key, event)
 
     def set_many(
-        self, keys: Sequence[bytes], values: Sequence[bytes], table: Effect | None = None
+        self, keys: Sequence[bytes], values: Sequence[bytes], tables: Sequence[Effect] = ()
     ) -> None:
         """Set many strings, without deadlines; a third of the price of one by one.
 
-        ``table`` is an effect that says the same, if there is one already.
+        ``tables`` are effects that say the same, if there are any already.
         """
         if not self.listening and keys[0] == keys[-1] and keys.count(keys[0]) == len(keys):
             # A record is applied whole: what it writes to a key but the last cannot be seen again.
-            keys, values, table = keys[-1:], values[-1:], None
+            keys, values, tables = keys[-1:], values[-1:], ()
         self._apply_mst(keys, values)
-        self.effects.append(table or ("mst", keys, values))
+        self.effects += tables or (("mst", keys, values),)
         if self.listening:
             self.touched_many(keys, "set")
 

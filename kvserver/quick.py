@@ -20,7 +20,7 @@ from kvserver import resp
 from kvserver.columnwise import RUNS, set_run
 from kvserver.errors import CommandError
 from kvserver.lookup import count_found, plain_replies, plain_values
-from kvserver.runs import NEXT, run_of
+from kvserver.runs import NEXT, run_of, run_of_many
 
 if TYPE_CHECKING:
     from kvserver.session import Session
@@ -40,6 +40,8 @@ _opening_of_run: Final = re.compile(
     b"|".join(re.escape(b"*%d\r\n$%d\r\n%b\r\n" % (n, len(name), name)) for name, n in RUNS)
 ).match
 _Run = tuple[bytes, list[list[bytes]], list[list[bytes]]]
+JOINED_BYTES: Final = 2048
+"""Longer chunks of several clients are not copied to be read as one."""
 _SHORT_BYTES: Final = 72
 """A shorter chunk is hardly a run."""
 _LARGE_BYTES: Final = 4096
@@ -62,7 +64,7 @@ def serve(session: Session, data: bytes, calls: dict[bytes, int]) -> bytes | Non
             reply = shape.reply
             if reply is None:
                 reply = plain_replies(session, columns[0])
-            elif not set_run(session, *columns, len(data), shape.table(data)):
+            elif not set_run(session, *columns, len(data), shape.tables((data,))):
                 reply = None
             if reply is None:
                 return None
@@ -197,8 +199,10 @@ def _read_run(tokens: list[bytes], count: int) -> _Run | None:
 
 def can_be_joined(name: bytes, data: bytes) -> bool:
     """Whether a chunk that ``serve`` took is of the kind that `serve_alike` takes."""
-    if name in _MSETS or (name in _SETS and data.startswith(b"*3")):
+    if name in _MSETS:
         return True
+    if name in _SETS and data.startswith(b"*3"):
+        return len(data) <= JOINED_BYTES or NEXT in data
     return NEXT not in data and (name, _COUNTS.get(data[:2])) in RUNS
 
 
@@ -210,6 +214,8 @@ def serve_alike(
     The chunks are of one size. Returns the name of the command, or None when they are anything
     else: then nothing has happened.
     """
+    if len(chunks[0]) > JOINED_BYTES:
+        return _serve_large(sessions, chunks, calls)
     data = b"".join(chunks)
     found = run_of(data)
     if found is None:
@@ -219,7 +225,7 @@ def serve_alike(
     if rest or not each:
         return None
     if shape.reply is not None:
-        if not set_run(sessions[0], keys, values, len(data), shape.table(data)):
+        if not set_run(sessions[0], keys, values, len(data), shape.tables((data,))):
             return None
         reply = resp.OK * each
         for session in sessions:
@@ -237,6 +243,25 @@ def serve_alike(
             session.out.append(reply)
         count_found(sessions[0].keyspace, got)
     calls[shape.name] = calls.get(shape.name, 0) + shape.requests
+    return shape.name
+
+
+def _serve_large(
+    sessions: Sequence[Session], chunks: list[bytes], calls: dict[bytes, int]
+) -> bytes | None:
+    """The same for SETs and MSETs in chunks that are better not copied."""
+    found = run_of_many(chunks)
+    if found is None:
+        return None
+    shape, (keys, values) = found
+    received = len(chunks) * len(chunks[0])
+    if shape.reply is None or not set_run(
+        sessions[0], keys, values, received, shape.tables(chunks)
+    ):
+        return None
+    for session in sessions:
+        session.out.append(shape.reply)
+    calls[shape.name] = calls.get(shape.name, 0) + len(chunks) * shape.requests
     return shape.name
 
 

@@ -42,7 +42,7 @@ too: what ends before the system's next tick (4 ms) makes it set a timer, 5 µs 
 machine."""
 SHORT_LINGER_S: Final = 0.001
 """The same where Trio has clients of its own, with TLS, who would wait that long."""
-ALIKE_BYTES: Final = 2048
+ALIKE_BYTES: Final = 1 << 15
 ALIKE_TOTAL_BYTES: Final = 1 << 14
 MANY_ALIKE: Final = 3
 """So many chunks of one length are looked at together, and no more than so many bytes."""

@@ -15,12 +15,13 @@ from __future__ import annotations
 
 import re
 import struct
+from collections.abc import Sequence
 from typing import Final
 
 from kvserver import resp
 from kvserver.tables import Layout, Table
 
-__all__ = ["NEXT", "KeysAndValues", "Shape", "run_of"]
+__all__ = ["NEXT", "KeysAndValues", "Shape", "run_of", "run_of_many"]
 
 MAX_CHUNK_BYTES: Final = 1 << 16
 MAX_ARGUMENT_BYTES: Final = 8192
@@ -96,9 +97,9 @@ class Shape:
             self._last, self._last_columns = data, columns
         return columns
 
-    def table(self, data: bytes) -> Table | None:  # noqa: ARG002 - where values are large
-        """Return the effect of a chunk, if that is shorter to write than its columns."""
-        return None
+    def tables(self, chunks: Sequence[bytes]) -> list[Table]:  # noqa: ARG002 - if values are large
+        """Return the effects of chunks, where these are quicker to write than their columns."""
+        return []
 
 
 class _LargeShape(Shape):
@@ -129,8 +130,8 @@ class _LargeShape(Shape):
             return None
         return parts[1::4], parts[3::4]
 
-    def table(self, data: bytes) -> Table | None:
-        return "tab", data, self._layout
+    def tables(self, chunks: Sequence[bytes]) -> list[Table]:
+        return [("tab", chunk, self._layout) for chunk in chunks]
 
 
 _latest: dict[int, Shape] = {}
@@ -151,6 +152,24 @@ def run_of(data: bytes) -> tuple[Shape, KeysAndValues] | None:
         return None
     _latest[len(data)] = shape
     return shape, columns
+
+
+def run_of_many(chunks: Sequence[bytes]) -> tuple[Shape, KeysAndValues] | None:
+    """The same for chunks of one length, as if they were one; None unless all have one shape.
+
+    The shape is that of one of them. Large chunks are not copied, as to join them would.
+    """
+    found = run_of(chunks[0])
+    if found is None:
+        return None
+    shape, (keys, values) = found
+    for chunk in chunks[1:]:
+        columns = shape.columns(chunk)
+        if columns is None:
+            return None
+        keys += columns[0]
+        values += columns[1]
+    return shape, (keys, values)
 
 
 def _find_shape(data: bytes) -> Shape | None:

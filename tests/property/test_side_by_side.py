@@ -7,11 +7,13 @@ but one send whatever it may be, cut anywhere. The one works with a key of his o
 from __future__ import annotations
 
 import contextlib
+from unittest import mock
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from kvserver.engine import Engine
+from kvserver.quick import JOINED_BYTES
 from tests.property.test_requests import fragments, frame
 from tests.turns import Turns
 
@@ -59,12 +61,15 @@ streams = st.lists(
 """What each of the others sends, and how much of it in a turn; None: as much as the one."""
 
 
-@given(asked, streams, st.integers(0, OTHERS))
+@given(asked, streams, st.integers(0, OTHERS), st.sampled_from([0, JOINED_BYTES]))
 def test_whoever_sends_well_is_answered_as_if_alone(
-    asked: list[list[list[bytes]]], others: list[tuple[bytes, int | None]], position: int
+    asked: list[list[list[bytes]]],
+    others: list[tuple[bytes, int | None]],
+    position: int,
+    joined_bytes: int,
 ) -> None:
     alone = Engine().session()
-    with Turns(OTHERS + 1) as turns:
+    with mock.patch("kvserver.quick.JOINED_BYTES", joined_bytes), Turns(OTHERS + 1) as turns:
         one, *rest = turns.clients[position:] + turns.clients[:position]
         sent = [0] * OTHERS
         for commands in asked:
