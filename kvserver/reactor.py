@@ -172,7 +172,7 @@ class Reactor(Execution):
         if alike:
             name = self._serve_alike(alike, chunks)
             if began:
-                self._sample(name, b"".join(chunks), perf_counter_ns() - began)
+                self._sample(name, chunks[0], perf_counter_ns() - began, chunks=len(chunks))
         elif many and size <= ALIKE_BYTES and name is not None:
             self._alike_bytes = size if can_be_joined(name, data) else -1
         engine.stats.net_in_bytes += received
@@ -247,11 +247,14 @@ class Reactor(Execution):
                 name = self._serve(connection, data)
         return name
 
-    def _sample(self, name: bytes | None, data: bytes, ns: int) -> None:
-        """Note what the first client of a turn took, receiving included, for the percentiles."""
+    def _sample(self, name: bytes | None, data: bytes, ns: int, chunks: int = 1) -> None:
+        """Note what the first client of a turn took, receiving included, for the percentiles.
+
+        ``chunks`` says how many clients sent something like ``data``, if they were run together.
+        """
         if name is None:
             return
-        n = data.count(NEXT) + 1
+        n = (data.count(NEXT) + 1) * chunks
         self.engine.stats.sampled(name.decode("ascii", "replace").lower(), ns // n, n)
 
     def expire(self) -> None:

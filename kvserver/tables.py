@@ -48,8 +48,8 @@ def columns_of(rows: Any, layout: Any) -> Columns:
     if len(layout) != len(Layout._fields) or set(map(type, layout)) != {int} or min(layout) < 0:
         raise RecordError("a table's layout is not five sizes")
     before, key, between, value, behind = layout
-    count, rest = divmod(len(rows), sum(layout) or 1)
-    if rest or not 0 < count <= MAX_ROWS:
+    row_bytes = sum(layout)
+    if not row_bytes or len(rows) % row_bytes or not 0 < len(rows) // row_bytes <= MAX_ROWS:
         raise RecordError("a table does not end with a row")
     row = Struct(f"{before}x{key}s{between}x{value}s{behind}x")
     keys, values = zip(*row.iter_unpack(rows), strict=True)

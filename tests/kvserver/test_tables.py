@@ -6,7 +6,7 @@ from typing import Any
 
 import msgpack
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from kvserver.errors import RecordError
@@ -37,6 +37,7 @@ def test_each_row_gives_its_key_and_its_value(
         assert values == tuple(row[3] for row in rows)
 
 
+@example(b"rows of nothing", [0] * 5)
 @given(
     st.binary(max_size=50) | st.integers() | st.text(),
     st.lists(numbers, max_size=6) | layouts | st.binary() | st.none(),
