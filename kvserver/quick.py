@@ -214,18 +214,19 @@ def serve_alike(
     The chunks are of one size. Returns the name of the command, or None when they are anything
     else: then nothing has happened.
     """
-    if len(chunks[0]) > JOINED_BYTES:
-        return _serve_large(sessions, chunks, calls)
-    data = b"".join(chunks)
-    found = run_of(data)
+    large = len(chunks[0]) > JOINED_BYTES
+    pieces = chunks if large else [b"".join(chunks)]
+    found = run_of_many(pieces)
     if found is None:
-        return _serve_one_each(sessions, data, calls)
+        return None if large else _serve_one_each(sessions, pieces[0], calls)
     shape, (keys, values) = found
-    each, rest = divmod(shape.requests, len(chunks))
+    requests = len(pieces) * shape.requests
+    each, rest = divmod(requests, len(chunks))
     if rest or not each:
         return None
     if shape.reply is not None:
-        if not set_run(sessions[0], keys, values, len(data), shape.tables((data,))):
+        received = len(chunks) * len(chunks[0])
+        if not set_run(sessions[0], keys, values, received, shape.tables(pieces)):
             return None
         reply = resp.OK * each
         for session in sessions:
@@ -242,26 +243,7 @@ def serve_alike(
                 before, reply = value, b"$%d\r\n%b\r\n" % (len(value), value)
             session.out.append(reply)
         count_found(sessions[0].keyspace, got)
-    calls[shape.name] = calls.get(shape.name, 0) + shape.requests
-    return shape.name
-
-
-def _serve_large(
-    sessions: Sequence[Session], chunks: list[bytes], calls: dict[bytes, int]
-) -> bytes | None:
-    """The same for SETs and MSETs in chunks that are better not copied."""
-    found = run_of_many(chunks)
-    if found is None:
-        return None
-    shape, (keys, values) = found
-    received = len(chunks) * len(chunks[0])
-    if shape.reply is None or not set_run(
-        sessions[0], keys, values, received, shape.tables(chunks)
-    ):
-        return None
-    for session in sessions:
-        session.out.append(shape.reply)
-    calls[shape.name] = calls.get(shape.name, 0) + len(chunks) * shape.requests
+    calls[shape.name] = calls.get(shape.name, 0) + requests
     return shape.name
 
 

@@ -43,9 +43,10 @@ machine."""
 SHORT_LINGER_S: Final = 0.001
 """The same where Trio has clients of its own, with TLS, who would wait that long."""
 ALIKE_BYTES: Final = 1 << 15
-ALIKE_TOTAL_BYTES: Final = 1 << 14
+"""Longer chunks are served one by one."""
 MANY_ALIKE: Final = 3
-"""So many chunks of one length are looked at together, and no more than so many bytes."""
+"""So many chunks of one length are looked at together, and more up to so many bytes in all."""
+ALIKE_TOTAL_BYTES: Final = 1 << 14
 GIVE_WAY_NS: Final = 2_000_000
 SAMPLED_TURNS: Final = 16
 """In one of so many turns the first client's commands are timed, for the percentiles."""

@@ -54,6 +54,7 @@ class Shape:
         "_fixed",
         "_last",
         "_last_columns",
+        "_layout",
         "_mask",
         "_unpack",
         "name",
@@ -68,6 +69,8 @@ class Shape:
         """What all of them are answered; None for GETs."""
         self._last = b""
         self._last_columns: KeysAndValues = ((), ())
+        self._layout: Layout | None = None
+        """Known where the bytes as they came are quicker to write than their columns."""
         self._prepare(opening, sizes, keys)
 
     def _prepare(self, opening: bytes, sizes: tuple[int, ...], keys: int) -> None:
@@ -97,15 +100,16 @@ class Shape:
             self._last, self._last_columns = data, columns
         return columns
 
-    def tables(self, chunks: Sequence[bytes]) -> list[Table]:  # noqa: ARG002 - if values are large
-        """Return the effects of chunks, where these are quicker to write than their columns."""
-        return []
+    def tables(self, chunks: Sequence[bytes]) -> list[Table]:
+        """Return the effects of chunks that go into the journal as they came; none for others."""
+        layout = self._layout
+        return [] if layout is None else [("tab", chunk, layout) for chunk in chunks]
 
 
 class _LargeShape(Shape):
     """That of SETs with large values."""
 
-    __slots__ = ("_between", "_heads", "_layout")
+    __slots__ = ("_between", "_heads")
 
     def _prepare(self, opening: bytes, sizes: tuple[int, ...], keys: int) -> None:
         assert keys == 1, "the headers of an MSET would not be counted"
@@ -129,9 +133,6 @@ class _LargeShape(Shape):
         ):
             return None
         return parts[1::4], parts[3::4]
-
-    def tables(self, chunks: Sequence[bytes]) -> list[Table]:
-        return [("tab", chunk, self._layout) for chunk in chunks]
 
 
 _latest: dict[int, Shape] = {}
@@ -157,7 +158,7 @@ def run_of(data: bytes) -> tuple[Shape, KeysAndValues] | None:
 def run_of_many(chunks: Sequence[bytes]) -> tuple[Shape, KeysAndValues] | None:
     """The same for chunks of one length, as if they were one; None unless all have one shape.
 
-    The shape is that of one of them. Large chunks are not copied, as to join them would.
+    The shape is that of one of them. Nothing is copied, as it would be to join them.
     """
     found = run_of(chunks[0])
     if found is None:

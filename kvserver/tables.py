@@ -43,14 +43,14 @@ def columns_of(rows: Any, layout: Any) -> Columns:
     Raises:
         RecordError: the arguments, which may come from a file, are no table.
     """
-    if type(rows) is not bytes or type(layout) not in {list, tuple, Layout}:
+    if type(rows) is not bytes or not isinstance(layout, list | tuple):
         raise RecordError("a table is not bytes and a layout")
     if len(layout) != len(Layout._fields) or set(map(type, layout)) != {int} or min(layout) < 0:
         raise RecordError("a table's layout is not five sizes")
     before, key, between, value, behind = layout
     row_bytes = sum(layout)
     if not row_bytes or len(rows) % row_bytes or not 0 < len(rows) // row_bytes <= MAX_ROWS:
-        raise RecordError("a table does not end with a row")
+        raise RecordError("a table is no whole number of rows, or of too many")
     row = Struct(f"{before}x{key}s{between}x{value}s{behind}x")
     keys, values = zip(*row.iter_unpack(rows), strict=True)
     return keys, values

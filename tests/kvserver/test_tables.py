@@ -30,9 +30,9 @@ def test_each_row_gives_its_key_and_its_value(
     rows = data.draw(
         st.lists(st.tuples(*map(of_size, layout)), min_size=count, max_size=count), "rows"
     )
-    packed = msgpack.packb([b"".join(map(b"".join, rows)), layout])
-    for table in ((b"".join(map(b"".join, rows)), layout), msgpack.unpackb(packed)):
-        keys, values = columns_of(*table)
+    table = (b"".join(map(b"".join, rows)), layout)
+    for arguments in (table, msgpack.unpackb(msgpack.packb(table))):
+        keys, values = columns_of(*arguments)
         assert keys == tuple(row[1] for row in rows)
         assert values == tuple(row[3] for row in rows)
 
