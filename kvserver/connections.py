@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final
 
-from kvserver.poller import READ, WRITE, new_poller
+from kvserver.poller import ONCE, READ, WRITE, new_poller
 from kvserver.requests import RequestReader
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ class Connections:
         session = self.engine.session(address, local_address)
         session.transport = connection = Connection(self, sock, session)
         self.connections[connection.fd] = connection
-        self._poller.register(connection.fd, READ)
+        self._poller.register(connection.fd, READ | ONCE)
 
     def send_replies(self) -> None:
         """Send what this turn produced; its effects are where the policy wants them."""
@@ -238,7 +238,15 @@ class Connections:
     def _want(self, connection: Connection, events: int) -> None:
         if events != connection.events:
             connection.events = events
-            self._poller.modify(connection.fd, events)
+            self._watch(connection)
+
+    def _watch(self, connection: Connection) -> None:
+        """Hear of what a socket is ready for from now on, and of what it has been ready for.
+
+        Who waits to send is told until all is sent, as there is more to send than a turn may take.
+        """
+        events = connection.events
+        self._poller.modify(connection.fd, events if events & WRITE else events | ONCE)
 
     def close(self, connection: Connection) -> None:
         """End a connection and forget its session; safe to call twice."""

@@ -3,6 +3,11 @@
 All three give ``poll(timeout_s) -> [(fd, events)]`` with events made of READ, WRITE and BROKEN.
 ``fileno()`` is readable when any of the registered sockets is, so that Trio can wait for all of
 them at once; -1 where the system has no such thing.
+
+A descriptor is reported until it is read. For READ | ONCE, without WRITE, epoll reports it once and
+then when more has come, as it has to look at each socket twice for the other. This binds the reader
+to one thing: after a read that filled its buffer, or an event with MORE in it, there may be
+something left, and ``modify`` brings the next event for that.
 """
 
 from __future__ import annotations
@@ -10,12 +15,17 @@ from __future__ import annotations
 import select
 from typing import Final, Protocol
 
-__all__ = ["BROKEN", "READ", "WRITE", "Poller", "new_poller"]
+__all__ = ["BROKEN", "MORE", "ONCE", "READ", "WRITE", "Poller", "new_poller"]
 
 READ: Final = 1
 WRITE: Final = 4
 BROKEN: Final = 8 | 16
 """The values of epoll and poll for error and hang-up, so that these need no translation."""
+MORE: Final = 2 | 0x2000
+"""Those for urgent bytes, at which a read stops, and for an end, of which only another read tells:
+a short read does not mean that nothing is left."""
+ONCE: Final = 1 << 31 | MORE
+"""That of epoll for edges; the other pollers go on reporting."""
 
 
 class Poller(Protocol):
@@ -68,6 +78,7 @@ class _KqueuePoller:
         self.modify(fd, events)
 
     def modify(self, fd: int, events: int) -> None:
+        events &= READ | WRITE
         changed = self._events[fd] ^ events
         self._events[fd] = events
         changes = []
@@ -101,12 +112,16 @@ class _PollPoller:
 
     def __init__(self) -> None:
         self._poll = select.poll()
-        self.register = self._poll.register
-        self.modify = self._poll.modify
         self.unregister = self._poll.unregister
 
     def fileno(self) -> int:
         return -1
+
+    def register(self, fd: int, events: int) -> None:
+        self._poll.register(fd, events & (READ | WRITE))
+
+    def modify(self, fd: int, events: int) -> None:
+        self._poll.modify(fd, events & (READ | WRITE))
 
     def poll(self, timeout: float) -> list[tuple[int, int]]:
         return self._poll.poll(timeout * 1000)

@@ -26,7 +26,7 @@ from kvserver.acceptor import Acceptor
 from kvserver.busypoll import BusyPolling
 from kvserver.connections import RECV_BYTES, Connection
 from kvserver.execution import SLICE_NS, Execution
-from kvserver.poller import BROKEN, READ, WRITE
+from kvserver.poller import BROKEN, MORE, READ, WRITE
 from kvserver.quick import can_be_joined, serve, serve_alike
 from kvserver.runs import NEXT
 
@@ -147,6 +147,8 @@ class Reactor(Execution):
                     self.close(connection)
                 if not events & READ or connection.fd < 0:
                     continue
+                if events & MORE:
+                    self._watch(connection)
             try:
                 data = connection.recv(connection.recv_bytes)
             except BlockingIOError:
@@ -159,8 +161,9 @@ class Reactor(Execution):
                 continue
             size = len(data)
             received += size
-            if size == connection.recv_bytes:
+            if size == connection.recv_bytes:  # there may be more
                 connection.recv_bytes = RECV_BYTES
+                self._watch(connection)
             connection.session.last_active = now
             if size == alike_bytes:
                 alike.append(connection)

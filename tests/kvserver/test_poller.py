@@ -8,14 +8,18 @@ from __future__ import annotations
 
 import select
 import socket
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 import pytest
 import trio
 
-from kvserver.poller import READ, WRITE, Poller, _KqueuePoller, _PollPoller
+from kvserver.commands.table import NEXT_TURN, Work
+from kvserver.connections import FIRST_RECV_BYTES, RECV_BYTES
+from kvserver.poller import MORE, ONCE, READ, WRITE, Poller, _KqueuePoller, _PollPoller
 from tests.kvserver.test_reactor import running
+from tests.turns import Turns
+from tests.wire import encode
 
 
 class Kevent(NamedTuple):
@@ -105,6 +109,111 @@ def test_all_pollers_have_the_manners_of_epoll(make: Callable[[], Poller]) -> No
         poller.unregister(a.fileno())
         assert poller.poll(0) == []
     poller.close()
+
+
+def test_epoll_says_once_what_it_may_and_all_of_them_say_it_when_they_are_asked_again(
+    make: Callable[[], Poller],
+) -> None:
+    poller = make()
+    a, b = socket.socketpair()
+
+    def reported() -> int:
+        return sum(events & ~MORE for _, events in poller.poll(0))
+
+    with a, b:
+        poller.register(a.fileno(), READ | ONCE)
+        b.send(b"x")
+        assert reported() == READ
+        assert reported() in ({0} if make is select.epoll else {READ})
+        poller.modify(a.fileno(), READ | ONCE)
+        assert reported() == READ, "asked again"
+        b.send(b"y")
+        assert reported() == READ, "more has come"
+        poller.modify(a.fileno(), ONCE)
+        assert reported() == 0
+        b.send(b"z")
+        poller.modify(a.fileno(), READ | ONCE)
+        assert reported() == READ, "what came while nobody wanted to know"
+        assert a.recv(3) == b"xyz"
+        poller.modify(a.fileno(), READ | WRITE)
+        assert [reported(), reported()] == [WRITE, WRITE], "until all is sent"
+    poller.close()
+
+
+@pytest.fixture
+def one(make: Callable[[], Poller], monkeypatch: pytest.MonkeyPatch) -> Iterator[Turns]:
+    """A reactor on each of the pollers, and one client."""
+    monkeypatch.setattr("kvserver.connections.new_poller", make)
+    with Turns(1) as turns:
+        yield turns
+
+
+def test_an_end_that_comes_with_the_last_request_is_noticed(one: Turns) -> None:
+    one.clients[0].send(b"PING\r\n")
+    one.clients[0].shutdown(socket.SHUT_WR)
+    one.take()
+    assert one.clients[0].recv(100) == b"+PONG\r\n"
+    one.take()
+    assert one.clients[0].recv(100) == b""
+    assert not one.reactor.connections
+
+
+def test_what_comes_while_a_client_is_not_read_is_read_later(one: Turns) -> None:
+    (connection,) = one.reactor.connections.values()
+    done = False
+
+    def work() -> Work:
+        while not done:
+            yield NEXT_TURN
+        return b""
+
+    connection.session.hold(work())
+    for _ in range(2):
+        one.take()
+    assert not connection.events & READ
+    one.clients[0].send(b"PING\r\n")
+    one.clients[0].shutdown(socket.SHUT_WR)
+    one.take()
+    assert not connection.session.out
+    done = True
+    for _ in range(3):
+        one.take()
+    assert one.clients[0].recv(100) == b"+PONG\r\n"
+    assert one.clients[0].recv(100) == b""
+
+
+@pytest.mark.parametrize("size", [FIRST_RECV_BYTES, RECV_BYTES, 3 * RECV_BYTES + 1])
+def test_what_one_read_does_not_take_is_read_though_nothing_more_comes(
+    one: Turns, size: int
+) -> None:
+    one.clients[0].setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
+    around = len(encode(b"PING", b"x" * size)) - size
+    value = b"x" * (size - around)
+    request = encode(b"PING", value)
+    assert one.clients[0].send(request) == len(request) == size
+    for _ in range(5):
+        one.take()
+    assert one.clients[0].recv(1 << 20) == b"$%d\r\n%s\r\n" % (len(value), value)
+
+
+def test_urgent_bytes_stop_a_read_and_not_the_client(
+    make: Callable[[], Poller], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kvserver.connections.new_poller", make)
+    with (
+        Turns(0) as turns,
+        socket.create_server(("127.0.0.1", 0)) as listener,
+        socket.create_connection(listener.getsockname(), timeout=5) as client,
+    ):
+        theirs, _ = listener.accept()
+        theirs.setblocking(False)
+        turns.reactor.adopt(theirs, "", "")
+        client.send(b"PING\r\n")
+        client.send(b"!", socket.MSG_OOB)
+        client.send(b"PING\r\nPING\r\n")
+        for _ in range(3):
+            turns.take()
+        assert client.recv(21, socket.MSG_WAITALL) == b"+PONG\r\n" * 3
 
 
 def test_the_reactor_serves_and_sees_clients_come_and_go(
