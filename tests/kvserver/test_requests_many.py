@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kvserver.config import Config
-from kvserver.requests import RequestReader, _Strict
+from kvserver.requests import RequestReader
+from kvserver.strict import StrictReader
 
 ARGUMENT = st.one_of(
     st.binary(max_size=6),
@@ -70,13 +71,13 @@ def test_a_long_pipeline_is_read_quickly_wherever_it_is_cut(
     commands = [[b"SET", b"key:%d" % number, b"x" * (number % 50)] for number in range(4000)]
     data = b"".join(map(wire, commands))
     slowly = 0
-    step = _Strict._step
+    step = StrictReader._step
 
-    def counted(self: _Strict, found: list[list[bytes]]) -> bool:
+    def counted(self: StrictReader, found: list[list[bytes]]) -> bool:
         nonlocal slowly
         slowly += 1
         return step(self, found)
 
-    monkeypatch.setattr(_Strict, "_step", counted)
+    monkeypatch.setattr(StrictReader, "_step", counted)
     assert read(data, size, Config()) == (commands, None, 0)
     assert slowly < 10 * (len(data) // size + 1), "more than the one request that was cut"

@@ -10,12 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kvserver import requests
+from kvserver import requests, strict
 from kvserver.config import Config
 from kvserver.engine import Engine
+from kvserver.inline import split_inline
 from kvserver.memory import MeasuredData, entry_bytes
 from kvserver.quick import JOINED_BYTES, serve, serve_alike
-from kvserver.requests import RequestReader, split_inline
+from kvserver.requests import RequestReader
 
 CONFIG = Config()
 Outcome = tuple[list[list[bytes]], str | None]
@@ -26,7 +27,7 @@ Run = Sequence[Sequence[bytes]]
 def some_arguments_are_large() -> Iterator[None]:
     """Those of more than 100 bytes, which are put together in another place."""
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(requests, "_LARGE_BULK_BYTES", 100)
+        patched.setattr(strict, "_LARGE_BULK_BYTES", 100)
         yield
 
 
