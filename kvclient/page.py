@@ -17,8 +17,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from kvclient.cli._common import shown
 from kvclient.page_style import SCRIPT, STYLE
+from kvclient.text import shown
 
 __all__ = ["KeyRow", "PageData", "SourceRow", "TemplateRow", "Timeline", "page"]
 

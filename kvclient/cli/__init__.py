@@ -10,7 +10,8 @@ from typing import Final
 
 import click
 
-from kvclient.cli._common import LazyGroup, Settings, shared_options
+from kvclient.cli._group import LazyGroup, shared_options
+from kvclient.cli._settings import Settings
 from parser.stdio import ensure_streams, forget_stdout
 
 __all__ = ["LAZY", "cli", "main"]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from kvclient.cli._common import shown
+from kvclient.text import shown
 
 if TYPE_CHECKING:
     from parser.report import Report

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from kvclient.cli._common import shown
+from kvclient.text import shown
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

@@ -11,8 +11,11 @@ from typing import IO, TYPE_CHECKING, Any, cast
 
 import click
 
-from kvclient.cli._common import Settings, echo_json, fail, open_client, pass_settings, shown
+from kvclient.cli._failures import fail
+from kvclient.cli._output import echo_json
+from kvclient.cli._settings import Settings, open_client, pass_settings
 from kvclient.errors import ReplyError
+from kvclient.text import shown
 
 if TYPE_CHECKING:
     from kvclient.client import Client

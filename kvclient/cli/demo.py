@@ -20,7 +20,10 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import click
 
-from kvclient.cli._common import Settings, echo_json, fail, pass_settings, shown
+from kvclient.cli._failures import fail
+from kvclient.cli._output import echo_json
+from kvclient.cli._settings import Settings, pass_settings
+from kvclient.text import shown
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -6,7 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from kvclient.cli._common import Settings, echo_json, fail, pass_settings, shown
+from kvclient.cli._failures import fail
+from kvclient.cli._output import echo_json
+from kvclient.cli._settings import Settings, pass_settings
+from kvclient.text import shown
 
 if TYPE_CHECKING:
     from parser.format import Format

@@ -14,9 +14,12 @@ from typing import IO, TYPE_CHECKING, Any, Final
 
 import click
 
-from kvclient.cli._common import Settings, bytes_as_json, echo_json, fail, pass_settings, shown
+from kvclient.cli._failures import fail
+from kvclient.cli._output import echo_json
 from kvclient.cli._reading import filter_options, format_options, reading_of, workers_option
+from kvclient.cli._settings import Settings, pass_settings
 from kvclient.errors import KvError
+from kvclient.text import bytes_as_json, shown
 from parser.spawn import ahead
 
 if TYPE_CHECKING:

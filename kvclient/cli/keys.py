@@ -8,18 +8,12 @@ from typing import Final
 
 import click
 
-from kvclient.cli._common import (
-    Settings,
-    bytes_as_json,
-    echo_bytes,
-    echo_json,
-    fail,
-    key_names,
-    open_client,
-    pass_settings,
-    shown,
-)
+from kvclient.cli._completion import key_names
+from kvclient.cli._failures import fail
+from kvclient.cli._output import echo_bytes, echo_json
+from kvclient.cli._settings import Settings, open_client, pass_settings
 from kvclient.cli._values import duration
+from kvclient.text import bytes_as_json, shown
 
 __all__ = ["delete", "expire", "get", "keys", "persist", "scan", "set_", "ttl"]
 

@@ -18,9 +18,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from kvclient.cli._common import Settings, echo_json, key_names, open_client, pass_settings, shown
+from kvclient.cli._completion import key_names
+from kvclient.cli._output import echo_json
+from kvclient.cli._settings import Settings, open_client, pass_settings
 from kvclient.cli._values import duration
 from kvclient.errors import ConnectionFailed, ConnectionLost, TimedOut
+from kvclient.text import shown
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

@@ -9,17 +9,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from kvclient.cli._common import (
-    Settings,
-    echo_json,
-    fail,
-    open_client,
-    pass_settings,
-    shown,
-    table,
-)
+from kvclient.cli._failures import fail
+from kvclient.cli._output import echo_json, table
+from kvclient.cli._settings import Settings, open_client, pass_settings
 from kvclient.cli._values import moment
 from kvclient.errors import ReplyError
+from kvclient.text import shown
 
 if TYPE_CHECKING:
     from kvclient.client import Client

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from kvclient.cli._common import Settings, fail, open_client, pass_settings, shown
+from kvclient.cli._failures import fail
+from kvclient.cli._settings import Settings, open_client, pass_settings
 from kvclient.cli.look import errors_in
+from kvclient.text import shown
 
 if TYPE_CHECKING:
     from kvclient.client import Client

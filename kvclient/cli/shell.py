@@ -17,8 +17,10 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from kvclient.cli._common import Settings, complete_keys, open_client, pass_settings, shown
+from kvclient.cli._completion import complete_keys
+from kvclient.cli._settings import Settings, open_client, pass_settings
 from kvclient.errors import KvError
+from kvclient.text import shown
 
 if TYPE_CHECKING:
     from kvclient.client import Client

@@ -7,16 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from kvclient.cli._common import (
-    Settings,
-    bytes_as_json,
-    echo_json,
-    fail,
-    open_client,
-    pass_settings,
-    shown,
-    table,
-)
+from kvclient.cli._failures import fail
+from kvclient.cli._output import echo_json, table
+from kvclient.cli._settings import Settings, open_client, pass_settings
+from kvclient.text import bytes_as_json, shown
 
 if TYPE_CHECKING:
     from parser.fingerprint import SourceInfo

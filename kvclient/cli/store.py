@@ -7,18 +7,12 @@ from typing import Any, Final
 
 import click
 
-from kvclient.cli._common import (
-    Settings,
-    bytes_as_json,
-    echo_json,
-    fail,
-    open_client,
-    pass_settings,
-    shown,
-    table,
-)
+from kvclient.cli._failures import fail
+from kvclient.cli._output import echo_json, table
+from kvclient.cli._settings import Settings, open_client, pass_settings
 from kvclient.cli._values import duration
 from kvclient.errors import ReplyError
+from kvclient.text import bytes_as_json, shown
 
 __all__ = ["clear", "ping", "raw", "stats"]
 

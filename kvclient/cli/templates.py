@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import click
 
-from kvclient.cli._common import Settings, echo_json, open_client, pass_settings, shown, table
+from kvclient.cli._output import echo_json, table
+from kvclient.cli._settings import Settings, open_client, pass_settings
 from kvclient.errors import ReplyError
+from kvclient.text import shown
 
 if TYPE_CHECKING:
     from kvclient.client import Client

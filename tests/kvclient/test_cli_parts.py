@@ -19,13 +19,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kvclient.cli import LAZY, SECTIONS, backup, cli, keys
-from kvclient.cli._common import bytes_as_json, shown, table
 from kvclient.cli._dashboard import Dashboard, flat, size_text, sparkline, told
+from kvclient.cli._output import table
 from kvclient.cli._summary import span, summary_view
 from kvclient.cli._values import duration, duration_s, moment_ms
 from kvclient.cli.look import errors_in, rate_of
 from kvclient.cli.store import as_json, reply_lines
 from kvclient.errors import ReplyError
+from kvclient.text import bytes_as_json, shown
 from parser.synthetic import generate
 from tests.support import run_kvcli, start_server
 

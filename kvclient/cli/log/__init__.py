@@ -11,7 +11,7 @@ from typing import Final
 
 import click
 
-from kvclient.cli._common import LazyGroup
+from kvclient.cli._group import LazyGroup
 
 __all__ = ["LAZY", "log"]
 

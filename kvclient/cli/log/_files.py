@@ -9,7 +9,7 @@ from typing import TypeVar
 
 import click
 
-from kvclient.cli._common import shown
+from kvclient.text import shown
 
 __all__ = ["STDIN", "Problems", "named", "write_out"]
 

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from kvclient.cli._common import Settings, echo_json, pass_settings, shown
+from kvclient.cli._output import echo_json
+from kvclient.cli._settings import Settings, pass_settings
 from kvclient.cli.log._files import STDIN, Problems, named, write_out
+from kvclient.text import shown
 
 if TYPE_CHECKING:
     from parser.grep import FileResult

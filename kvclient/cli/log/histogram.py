@@ -7,9 +7,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from kvclient.cli._common import Settings, echo_json, fail, pass_settings, shown
+from kvclient.cli._failures import fail
+from kvclient.cli._output import echo_json
 from kvclient.cli._reading import filter_options, format_options, reading_of
+from kvclient.cli._settings import Settings, pass_settings
 from kvclient.cli.log._files import Problems
+from kvclient.text import shown
 
 if TYPE_CHECKING:
     from parser.census import Timeline

@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from kvclient.cli._common import Settings, echo_json, pass_settings, shown, table
+from kvclient.cli._output import echo_json, table
 from kvclient.cli._reading import filter_options, format_options, reading_of
+from kvclient.cli._settings import Settings, pass_settings
 from kvclient.cli.log._files import Problems, named
+from kvclient.text import shown
 
 if TYPE_CHECKING:
     from parser.census import Census

@@ -11,9 +11,12 @@ from typing import IO, TYPE_CHECKING, Any, Final
 
 import click
 
-from kvclient.cli._common import Settings, echo_json, fail, pass_settings, shown, table
+from kvclient.cli._failures import fail
+from kvclient.cli._output import echo_json, table
 from kvclient.cli._reading import filter_options, format_options, reading_of, workers_option
+from kvclient.cli._settings import Settings, pass_settings
 from kvclient.cli.log._files import Problems
+from kvclient.text import shown
 
 if TYPE_CHECKING:
     from parser.report import Report

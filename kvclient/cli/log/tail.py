@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from kvclient.cli._common import fail, shown
+from kvclient.cli._failures import fail
 from kvclient.cli.log._files import STDIN, Problems, write_out
+from kvclient.text import shown
 
 if TYPE_CHECKING:
     from parser.tail import Follower
