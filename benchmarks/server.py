@@ -75,6 +75,12 @@ ROWS = [
         "50 clients, spread keys", "-t set,get -c 50 -r 1000000", 200_000, {"SET": 1.0, "GET": 1.0}
     ),
     Row("50 clients, 1 KiB", "-t set,get -c 50 -d 1024", 200_000, {"SET": 1.0, "GET": 1.0}),
+    Row(
+        "50 clients, 1 KiB, spread keys",
+        "-t set,get -c 50 -d 1024 -r 1000000",
+        200_000,
+        {"SET": 1.0, "GET": 1.0},
+    ),
     Row("pipeline 16", "-t set,get -c 50 -P 16", 1_000_000, {"SET": 1.5, "GET": 1.0}),
     Row(
         "pipeline 16, spread keys",
@@ -90,9 +96,19 @@ ROWS = [
         {"SET": 1.5, "GET": 1.0},
     ),
     Row("1 client", "-t set,get -c 1", 40_000, {"SET": 0.8, "GET": 0.8}),
+    Row(
+        "1 client, 1 KiB, spread keys",
+        "-t set,get -c 1 -d 1024 -r 1000000",
+        40_000,
+        {"SET": 0.8, "GET": 0.8},
+    ),
     Row("1 client, same core", "-t set,get -c 1", 40_000, {"SET": 0.8, "GET": 0.8}, SERVER_CORES),
     Row("MSET of 10 keys", "-t mset -c 50", 100_000, {"MSET": 1.0}),
     Row("MSET of 10 keys, spread", "-t mset -c 50 -r 1000000", 100_000, {"MSET": 1.0}),
+    Row("MSET of 10 keys, 1 KiB", "-t mset -c 50 -d 1024", 100_000, {"MSET": 1.0}),
+    Row(
+        "MSET of 10 keys, 1 KiB, spread", "-t mset -c 50 -d 1024 -r 1000000", 40_000, {"MSET": 1.0}
+    ),
     Row("50 clients, spread keys", "-t incr -c 50 -r 1000000", 200_000, {"INCR": None}),
     Row("pipeline 16, spread keys", "-t incr -c 50 -P 16 -r 1000000", 1_000_000, {"INCR": None}),
 ]

@@ -4,7 +4,7 @@ Such a chunk repeats one *shape*: the same bytes everywhere except in fixed plac
 ``unpack`` cuts out what varies. That the rest is what it must be is seen in one operation, too:
 taken as one long number, the chunk with what varies masked out is the number of its shape (1.1 µs
 for sixteen SETs, where cutting at the line ends and comparing each header takes 3.9). Where values
-are large, most of the chunk varies; there the headers are cut out as well, and counted. Who polls
+are large, most of the chunk varies; there the headers are cut out as well, and compared. Who polls
 sends the same chunk again and again; it is known when it is the one before (0.15 µs).
 
 Guarantee: a chunk has a shape only when it is, byte for byte, requests of that shape. What does not
@@ -26,7 +26,7 @@ __all__ = ["NEXT", "KeysAndValues", "Shape", "run_of", "run_of_many"]
 MAX_CHUNK_BYTES: Final = 1 << 16
 MAX_ARGUMENT_BYTES: Final = 8192
 MASKED_BYTES: Final = 192
-"""Larger requests are not masked: that touches every byte."""
+"""Larger requests, and larger pairs of an MSET, are not masked: that touches every byte."""
 REMEMBERED_BYTES: Final = 4096
 """The last chunk of a shape is kept if it is no longer."""
 MAX_SHAPES: Final = 128
@@ -107,32 +107,26 @@ class Shape:
 
 
 class _LargeShape(Shape):
-    """That of SETs with large values."""
+    """That of SETs and MSETs with large values."""
 
-    __slots__ = ("_between", "_heads")
+    __slots__ = ("_heads", "_second")
 
     def _prepare(self, opening: bytes, sizes: tuple[int, ...], keys: int) -> None:
-        assert keys == 1, "the headers of an MSET would not be counted"
-        first, second = opening + b"$%d\r\n" % sizes[0], b"$%d\r\n" % sizes[1]
-        self._heads = [first, _CRLF + second]
-        self._between = _CRLF + first
-        self._layout = Layout(len(first), sizes[0], len(self._heads[1]), sizes[1], len(_CRLF))
-        layout = "".join(
-            f"{len(head)}s{size}s" for head, size in zip(self._heads, sizes, strict=True)
-        )
-        between = f"{len(self._between)}s{layout.partition('s')[2]}"
-        self._unpack = struct.Struct(layout + between * (self.requests - 1) + "2s").unpack
+        again, self._second = (_CRLF + b"$%d\r\n" % size for size in sizes)
+        first = opening + again[len(_CRLF) :]
+        request = (_CRLF + first, *[again] * (keys - 1))
+        self._heads = (first, *(request * self.requests)[1:], _CRLF)
+        if keys == 1:
+            self._layout = Layout(len(first), sizes[0], len(self._second), sizes[1], len(_CRLF))
+        between = f"s{sizes[0]}s{len(self._second)}s{sizes[1]}s"
+        self._unpack = struct.Struct(between.join(str(len(h)) for h in self._heads) + "s").unpack
 
     def columns(self, data: bytes) -> KeysAndValues | None:
         parts = self._unpack(data)
-        if (
-            parts[0] != self._heads[0]
-            or parts[-1] != _CRLF
-            or parts[2::4].count(self._heads[1]) != self.requests
-            or parts[4:-1:4].count(self._between) != self.requests - 1
-        ):
+        keys = parts[1::4]
+        if parts[::4] != self._heads or parts[2::4].count(self._second) != len(keys):
             return None
-        return parts[1::4], parts[3::4]
+        return keys, parts[3::4]
 
 
 _latest: dict[int, Shape] = {}
@@ -198,9 +192,10 @@ def _find_shape(data: bytes) -> Shape | None:
         return None
     shape = _known.get((opening, sizes, requests))
     if shape is None:
-        large = request_bytes > MASKED_BYTES and len(sizes) == 2 and keys == 1
+        masked_bytes = piece_bytes if keys > 1 else request_bytes
+        large = masked_bytes > MASKED_BYTES and len(sizes) == 2
         again = data[len(opening) : len(opening) + 4] if keys > 1 else data[:4]
-        if not data.startswith(again, at) or (keys > 1 and piece_bytes > MASKED_BYTES):
+        if not data.startswith(again, at):
             return None  # not worth a new shape
         if len(_known) >= MAX_SHAPES:
             _known.clear()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import chain
+
 import pytest
 
 from kvserver.engine import Engine
@@ -25,6 +27,25 @@ def test_the_chunk_before_is_known_and_another_one_is_not_taken_for_it(size: int
         found = run_of(chunks[at])
         assert found is not None
         assert found[1] == expected[at]
+
+
+@pytest.mark.parametrize("requests", [1, 3])
+@pytest.mark.parametrize("size", [3, 193, 1000])
+def test_msets_are_read_as_one_run_whatever_the_size_of_their_values(
+    size: int, requests: int
+) -> None:
+    pairs = [(b"key%02d" % n, bytes([65 + n]) * size) for n in range(4 * requests)]
+    chunk = b"".join(
+        encode("MSET", *chain.from_iterable(pairs[at : at + 4])) for at in range(0, len(pairs), 4)
+    )
+    found = run_of(chunk)
+    assert found is not None
+    assert (found[0].requests, found[1]) == (requests, tuple(zip(*pairs, strict=True)))
+    heads = [at for at in range(len(chunk)) if chunk[at] in b"$*\r\n"]
+    for at in heads:
+        assert run_of(chunk[:at] + b"-" + chunk[at + 1 :]) is None
+    for at in (at + 1 for at in heads if chunk[at] in b"$*"):
+        assert run_of(chunk[:at] + b"7" + chunk[at + 1 :]) is None
 
 
 @pytest.mark.parametrize("size", [0, 511, 512, 4095, 4096, 70_000])

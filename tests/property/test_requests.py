@@ -184,6 +184,7 @@ runs = st.one_of(
     st.lists(st.tuples(st.just(b"SET"), even, large), min_size=2, max_size=4),
     st.lists(st.tuples(st.just(b"get"), even), min_size=2, max_size=8),
     st.lists(st.tuples(st.just(b"MSET"), even, even, even, even), min_size=1, max_size=3),
+    st.lists(st.tuples(st.just(b"MSET"), even, large, even, large), min_size=1, max_size=3),
     st.lists(st.tuples(st.just(b"MSET"), even, even), min_size=1, max_size=3),
     st.lists(st.tuples(st.just(b"SET"), even, even), min_size=2, max_size=8),
     st.lists(plain_commands, min_size=1, max_size=5),
@@ -293,6 +294,7 @@ same_length = st.one_of(
     st.lists(st.tuples(st.just(b"GET"), st.sampled_from([b"a", b"s", b"t", b"x"])), min_size=1),
     st.lists(st.tuples(st.just(b"set"), even, even), min_size=1),
     st.lists(st.tuples(st.just(b"SET"), even, large), min_size=1),
+    st.lists(st.tuples(st.just(b"mset"), even, large, even, large), min_size=1, max_size=4),
     st.lists(st.tuples(st.sampled_from([b"SET", b"GET", b"DEL"]), even), min_size=1),
     st.lists(
         st.sampled_from([(b"MSET", b"a", b"1", b"b", b"2"), (b"MSET", b"a", b"1", b"b", b"3")])
