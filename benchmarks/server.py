@@ -75,12 +75,6 @@ ROWS = [
         "50 clients, spread keys", "-t set,get -c 50 -r 1000000", 200_000, {"SET": 1.0, "GET": 1.0}
     ),
     Row("50 clients, 1 KiB", "-t set,get -c 50 -d 1024", 200_000, {"SET": 1.0, "GET": 1.0}),
-    Row(
-        "50 clients, 1 KiB, spread keys",
-        "-t set,get -c 50 -d 1024 -r 1000000",
-        200_000,
-        {"SET": 1.0, "GET": 1.0},
-    ),
     Row("pipeline 16", "-t set,get -c 50 -P 16", 1_000_000, {"SET": 1.5, "GET": 1.0}),
     Row(
         "pipeline 16, spread keys",
@@ -94,6 +88,12 @@ ROWS = [
         "-t set,get -c 50 -P 16 -d 1024 -r 1000000",
         400_000,
         {"SET": 1.5, "GET": 1.0},
+    ),
+    Row(
+        "50 clients, 1 KiB, spread keys",
+        "-t set,get -c 50 -d 1024 -r 1000000",
+        200_000,
+        {"SET": 1.0, "GET": 1.0},
     ),
     Row("1 client", "-t set,get -c 1", 40_000, {"SET": 0.8, "GET": 0.8}),
     Row(
