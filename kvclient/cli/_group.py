@@ -38,41 +38,34 @@ def _port(text: str) -> int:
 def shared_options(*, hidden: bool) -> list[click.Option]:
     """Return the options every command takes; below a command their help would be noise."""
     return [
-        click.Option(
-            ["--url"],
+        _shared(
+            "url",
             envvar=None if hidden else "KVCLI_URL",
             show_envvar=True,
             metavar="URL",
             help="The server: redis://[:password@]host[:port], rediss://… or unix:///path.",
-            expose_value=False,
             hidden=hidden,
-            callback=_remember("url"),
         ),
-        click.Option(
-            ["--host"],
+        _shared(
+            "host",
             metavar="HOST",
             help="The server's host.  [default: 127.0.0.1]",
-            expose_value=False,
             hidden=hidden,
-            callback=_remember("host"),
         ),
-        click.Option(
-            ["--port"],
+        _shared(
+            "port",
             type=_port,
             metavar="PORT",
             help="The server's port.  [default: 7379]",
-            expose_value=False,
             hidden=hidden,
-            callback=_remember("port"),
         ),
-        click.Option(
-            ["--json"],
-            is_flag=True,
-            help="Print JSON instead of text for people.",
-            expose_value=False,
-            callback=_remember("json"),
-        ),
+        _shared("json", is_flag=True, help="Print JSON instead of text for people."),
     ]
+
+
+def _shared(name: str, **more: Any) -> click.Option:
+    """Return an option that the Settings keep under its name."""
+    return click.Option([f"--{name}"], expose_value=False, callback=_remember(name), **more)
 
 
 class LazyGroup(click.Group):
