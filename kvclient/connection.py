@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from kvclient.errors import AuthFailed, ReplyError
+from kvclient.errors import AuthFailed, ReplyError, ServerLoading
 from kvclient.protocol import Arg, Reply
 from kvclient.url import Address, parse_url
 
@@ -44,13 +44,13 @@ def greeting(address: Address) -> tuple[Arg, ...]:
 def plain_greeting(address: Address, reply: Reply) -> tuple[Arg, ...] | None:
     """Return what to say when HELLO was answered by ``reply``, None when all is well.
 
-    Raises AuthFailed when the server does not let us in.
+    Raises AuthFailed when the server does not let us in, ServerLoading when it cannot yet.
     """
     if not isinstance(reply, ReplyError):
         return None
-    if isinstance(reply, AuthFailed) and reply.code != "NOAUTH":
+    if isinstance(reply, ServerLoading):
         raise reply
-    if reply.code == "LOADING":
+    if isinstance(reply, AuthFailed) and reply.code != "NOAUTH":
         raise reply
     if address.password is None:
         return ("PING",)

@@ -10,6 +10,7 @@
       ProtocolError       the peer does not speak RESP
       ReplyError          the server answered with an error
         AuthFailed        the server wants a password, or another one
+        ServerLoading     the server reads its data and will answer soon; nothing ran
       SnapshotError       a file to import is not a snapshot
 """
 
@@ -22,6 +23,7 @@ __all__ = [
     "KvError",
     "ProtocolError",
     "ReplyError",
+    "ServerLoading",
     "SnapshotError",
     "TimedOut",
     "UrlError",
@@ -72,6 +74,10 @@ class ReplyError(KvError):
 
 class AuthFailed(ReplyError):
     """The server refuses this client: no password, or a wrong one."""
+
+
+class ServerLoading(ReplyError):
+    """The server was just started and reads its data; the command did not run."""
 
 
 class SnapshotError(KvError):

@@ -19,7 +19,7 @@ from collections.abc import Iterable
 from enum import Enum
 from typing import Any, Final, TypeAlias
 
-from kvclient.errors import AuthFailed, ProtocolError, ReplyError
+from kvclient.errors import AuthFailed, ProtocolError, ReplyError, ServerLoading
 
 __all__ = ["NEED_DATA", "Arg", "Decoder", "NeedData", "Push", "Reply", "as_map", "encode"]
 
@@ -261,7 +261,9 @@ def _hashable(name: Any) -> Any:
 
 def _error(data: bytes) -> ReplyError:
     text = data.decode("utf-8", "backslashreplace")
-    return AuthFailed(text) if text.startswith(_AUTH_CODES) else ReplyError(text)
+    if text.startswith(_AUTH_CODES):
+        return AuthFailed(text)
+    return ServerLoading(text) if text.startswith("LOADING") else ReplyError(text)
 
 
 def _length(line: bytes) -> int:

@@ -9,7 +9,7 @@ import random
 from collections.abc import Sequence
 from typing import Final
 
-from kvclient.errors import ConnectionFailed, ConnectionLost, KvError, ReplyError, TimedOut
+from kvclient.errors import ConnectionFailed, ConnectionLost, KvError, ServerLoading, TimedOut
 from kvclient.protocol import Reply
 
 __all__ = ["Backoff", "Retry"]
@@ -57,7 +57,7 @@ class Retry:
         only mean that the server was restarted since; that costs no budget, once.
         """
         if failure is None:
-            loading = [isinstance(r, ReplyError) and r.code == "LOADING" for r in replies]
+            loading = [isinstance(reply, ServerLoading) for reply in replies]
             again = any(loading) if self._repeatable else bool(loading) and all(loading)
             return self._backoff.delay_s(now_s) if again else None
         if isinstance(failure, ConnectionLost | TimedOut):
@@ -67,8 +67,6 @@ class Retry:
                 self._renewed = True
                 return 0.0
             return self._backoff.delay_s(now_s)
-        if isinstance(failure, ConnectionFailed) or (
-            isinstance(failure, ReplyError) and failure.code == "LOADING"
-        ):
+        if isinstance(failure, ConnectionFailed | ServerLoading):
             return self._backoff.delay_s(now_s)
         return None

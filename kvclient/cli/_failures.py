@@ -14,7 +14,7 @@ from typing import IO, Any, NoReturn
 
 import click
 
-from kvclient.errors import AuthFailed, ConnectionFailed, KvError, ProtocolError
+from kvclient.errors import AuthFailed, ConnectionFailed, KvError, ProtocolError, ServerLoading
 from kvclient.text import shown
 from parser.stdio import forget_stdout
 
@@ -52,6 +52,8 @@ def translated_errors() -> Iterator[None]:
     except AuthFailed as error:
         hint = "give it as redis://:PASSWORD@host:port or in KVCLI_PASSWORD"
         raise Failure(f"the server wants a password ({error.message}); {hint}") from error
+    except ServerLoading as error:
+        raise Failure("the server was just started and reads its data; ask again soon") from error
     except ProtocolError as error:
         raise Failure(f"what answers there does not speak Redis's protocol: {error}") from error
     except KvError as error:

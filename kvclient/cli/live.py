@@ -1,7 +1,7 @@
 """Commands that stay and show what changes: monitor, watch, and the live screen of stats.
 
-Each asks again when the server was away, and ends with Ctrl-C or, on a terminal, with q. In a pipe
-each change is a line.
+Watch and stats ask again when the server was away or is being started; monitor ends with it. All
+end with Ctrl-C, the screens with q as well. In a pipe each change is a line.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from kvclient.cli._completion import key_names
 from kvclient.cli._output import echo_json
 from kvclient.cli._settings import Settings, open_client, pass_settings
 from kvclient.cli._values import duration
-from kvclient.errors import ConnectionFailed, ConnectionLost, TimedOut
+from kvclient.errors import ConnectionFailed, ConnectionLost, ServerLoading, TimedOut
 from kvclient.text import shown
 
 if TYPE_CHECKING:
@@ -150,8 +150,8 @@ class _KeyView:
         summary = None if value is None else _summary(value)
         events = None if summary is None else int(summary["count"])
         if value != self._value:
-            self.changes += 1
             self._lines = [] if summary is None else events_of(self._client, summary)
+            self.changes += 1  # behind what may fail: a look that did is taken again
             more = None if events is None or self._events is None else events - self._events
             if more is not None:
                 self._note = f"{more:+,} events at {time.strftime('%H:%M:%S')}   "
@@ -226,7 +226,7 @@ def _live(look: Callable[[], tuple[RenderableType, bool]], every_s: float, *, sc
             try:
                 view, last = look()
                 live.update(view, refresh=True)
-            except (ConnectionFailed, ConnectionLost, TimedOut) as error:
+            except (ConnectionFailed, ConnectionLost, ServerLoading, TimedOut) as error:
                 note = Text(f"{error}; asking again", style="red")
                 live.update(Group(note, view), refresh=True)
 

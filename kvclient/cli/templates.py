@@ -10,7 +10,7 @@ import click
 
 from kvclient.cli._output import echo_json, table
 from kvclient.cli._settings import Settings, open_client, pass_settings
-from kvclient.errors import ReplyError
+from kvclient.errors import ReplyError, ServerLoading
 from kvclient.text import shown
 
 if TYPE_CHECKING:
@@ -102,6 +102,8 @@ def _named(client: Client, events: Mapping[str, int]) -> dict[str, tuple[str, st
     ids = [event for event in events if len(event) == _HEX_DIGITS]
     try:
         entries = _plain(client.execute("PATTERNS", *ids)) if ids else []
+    except ServerLoading:
+        raise
     except ReplyError:  # a server without a catalogue, Redis itself for one
         return named
     found = fetch_templates(client) if entries and _is_small(client) else None
@@ -118,6 +120,8 @@ def _is_small(client: Client) -> bool:
     """Whether the catalogue is so small that fetching all of it is not felt."""
     try:
         return int(client.stats().get("patterns", 0)) <= _MAX_PATTERNS_TO_SHOW_A_KEY
+    except ServerLoading:
+        raise
     except ReplyError:  # a user who may not see figures; the catalogue is most often small
         return True
 

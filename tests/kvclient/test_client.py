@@ -20,6 +20,7 @@ from kvclient.errors import (
     KvError,
     ProtocolError,
     ReplyError,
+    ServerLoading,
     TimedOut,
 )
 from tests.kvclient.fake import CLOSE, SILENCE, FakeServer, fake_server
@@ -158,7 +159,7 @@ def test_a_server_that_is_loading_is_asked_until_it_has_loaded(run: Run) -> None
 
 
 def test_without_patience_a_loading_server_is_an_error(run: Run) -> None:
-    with fake_server(lambda *_: b"-LOADING wait\r\n") as server, pytest.raises(ReplyError):
+    with fake_server(lambda *_: b"-LOADING wait\r\n") as server, pytest.raises(ServerLoading):
         run(server.url, [("ping",)], retry_s=0)
 
 

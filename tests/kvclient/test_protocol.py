@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kvclient.errors import AuthFailed, ProtocolError, ReplyError
+from kvclient.errors import AuthFailed, ProtocolError, ReplyError, ServerLoading
 from kvclient.protocol import NEED_DATA, Decoder, Push, as_map, encode
 
 REPLIES: list[tuple[bytes, Any]] = [
@@ -72,6 +72,12 @@ def test_errors_are_returned_not_raised_and_may_stand_inside_an_array() -> None:
 def test_a_refusal_to_let_in_has_a_type_of_its_own(text: str) -> None:
     (reply,) = decoded(b"-" + text.encode() + b"\r\n")
     assert isinstance(reply, AuthFailed)
+
+
+def test_a_server_that_reads_its_data_has_a_type_of_its_own() -> None:
+    early, other = decoded(b"-LOADING Redis is loading\r\n", b"-ERR LOADING\r\n")
+    assert isinstance(early, ServerLoading)
+    assert not isinstance(other, ServerLoading)
 
 
 def test_a_push_is_told_apart_from_an_array() -> None:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import random
 
-from kvclient.errors import ConnectionFailed, ConnectionLost, ReplyError, TimedOut
+from kvclient.errors import ConnectionFailed, ConnectionLost, ServerLoading, TimedOut
 from kvclient.retry import FIRST_S, LONGEST_S, Backoff, Retry
 
 LOST = ConnectionLost("gone")
-LOADING = ReplyError("LOADING the data set is being read")
+LOADING = ServerLoading("LOADING the data set is being read")
 
 
 def test_delays_grow_stay_bounded_and_end_with_the_budget() -> None:

@@ -17,11 +17,13 @@ from kvclient import Client
 from parser.patterns import mask, pattern_id
 from parser.summary import Summary, pack
 from parser.synthetic import generate
+from tests.kvclient.fake import FakeServer, fake_server
 from tests.support import ROOT, ServerProcess, start_server
 from tests.terminal import Terminal, terminal
 
 MESSAGE = b"Receiving block blk_1 src: /10.0.0.1:50010"
 PATTERN = mask(MESSAGE)
+LOADING = b"-LOADING Redis is loading the dataset in memory\r\n"
 
 
 @pytest.fixture
@@ -31,7 +33,7 @@ def client(server: ServerProcess) -> Iterator[Client]:
 
 
 def kvcli(
-    server: ServerProcess, home: Path, *args: str, **more: Any
+    server: ServerProcess | FakeServer, home: Path, *args: str, **more: Any
 ) -> AbstractContextManager[Terminal]:
     command = [sys.executable, "-m", "kvclient", "--url", server.url, *args]
     return terminal(command, cwd=ROOT, env={"HOME": str(home), "XDG_STATE_HOME": ""}, **more)
@@ -227,3 +229,53 @@ def test_a_live_screen_says_when_the_server_is_away_and_goes_on_when_it_is_back(
             assert seen.ended() == 0
     finally:
         server.stop()
+
+
+def test_a_live_screen_waits_for_a_server_that_reads_its_data(tmp_path: Path) -> None:
+    values = iter([b"$6\r\nbefore\r\n", LOADING, LOADING, b"$5\r\nafter\r\n"])
+
+    def answer(_: int, command: list[bytes]) -> bytes:
+        return next(values) if command[0] == b"GET" else b"+PONG\r\n"
+
+    with (
+        fake_server(answer) as server,
+        kvcli(server, tmp_path, "watch", "k", "--every", "50ms", "--count", "2") as seen,
+    ):
+        seen.wait_for("before")
+        seen.wait_for("LOADING .*; asking again")
+        seen.wait_for("after")
+        assert seen.ended() == 0
+
+
+def test_events_are_not_shown_without_their_text_because_the_server_reads_its_data(
+    tmp_path: Path,
+) -> None:
+    summary = b'{"count": 7, "events": {"00000000000000ff": 7}}'.replace(b": ", b":")
+    seldom = {b"GET": iter([b"$6\r\nbefore\r\n"]), b"PATTERNS": iter([LOADING])}
+    often = {
+        b"GET": b"$%d\r\n%s\r\n" % (len(summary), summary),
+        b"PATTERNS": b"*1\r\n*2\r\n$16\r\n00000000000000ff\r\n$10\r\nSent <*> B\r\n",
+        b"PING": b"+PONG\r\n",
+        b"STATS": b"%1\r\n$8\r\npatterns\r\n:1000000\r\n",
+    }
+
+    def answer(_: int, command: list[bytes]) -> bytes:
+        return next(seldom.get(command[0], iter([])), often[command[0]])
+
+    with (
+        fake_server(answer) as server,
+        kvcli(server, tmp_path, "watch", "k", "--every", "50ms", "--count", "2") as seen,
+    ):
+        seen.wait_for("before")
+        seen.wait_for("LOADING .*; asking again")
+        seen.wait_for("Sent <\\*> B")
+        assert seen.ended() == 0
+
+
+def test_a_server_that_reads_its_data_is_one_line_that_says_so(tmp_path: Path) -> None:
+    with (
+        fake_server(lambda *_: LOADING) as server,
+        kvcli(server, tmp_path, "get", "k") as seen,
+    ):
+        assert seen.ended() == 1
+        assert "kvcli: the server was just started and reads its data" in seen.text
