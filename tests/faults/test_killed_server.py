@@ -19,12 +19,14 @@ CYCLES = 25
 DEEP_CYCLES = 500
 LONG_LIFE = 10
 """In one of so many cycles the server lives until it has compacted."""
+PATIENCE_S = 120
+"""A compaction gives way to whatever else wants the core, so that on a full machine it is slow."""
 
 
 def wait_for_compaction(port: int) -> None:
     """Return once a compaction has ended."""
     connection = Connection(port)
-    ends = time.monotonic() + 20
+    ends = time.monotonic() + PATIENCE_S
     while time.monotonic() < ends:
         figures = connection.ask(b"STATS")
         stats = dict(zip(figures[::2], figures[1::2], strict=True))
@@ -32,7 +34,7 @@ def wait_for_compaction(port: int) -> None:
             break
         time.sleep(0.05)
     else:
-        raise AssertionError("no compaction in 20 s")
+        raise AssertionError(f"no compaction in {PATIENCE_S} s")
     connection.close()
 
 
