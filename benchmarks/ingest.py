@@ -48,7 +48,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # runs as a fil
 from benchmarks.peers import Took, drain3_took, duckdb_rows, mawk_took, median, polars_took
 from benchmarks.servers import cpu_s
 from kvclient.client import Client
-from parser.summary import parse_time_ms
+from parser.isotime import parse_time_ms
 from parser.synthetic import generate
 
 ROOT = Path(__file__).resolve().parent.parent

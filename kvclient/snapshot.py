@@ -29,7 +29,9 @@ from dataclasses import dataclass, field
 from typing import IO, Any, Final, Literal, TypeAlias
 
 from kvclient.errors import SnapshotError
-from parser.summary import SummaryError, format_time_ms, from_json, pack, parse_time_ms
+from parser.isotime import format_time_ms, parse_time_ms
+from parser.summary import SummaryError, pack
+from parser.summaryjson import from_json
 
 __all__ = ["Deadline", "Entry", "Item", "entry_lines", "read_snapshot"]
 

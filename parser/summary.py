@@ -21,16 +21,14 @@ Packed form, a msgpack array of seven::
 A summary is also a log of its own deltas: packed summaries written one after the other are one
 value, and ``fold`` reads it. Trailing empty parts may be left out: ``[1]`` is a delta too.
 
-This module is the ground floor: it imports nothing of the project, and the server imports nothing
-else of this package.
+This module is of the ground floor, which is all that the server imports of this package: it imports
+nothing of the project. As JSON it is in ``summaryjson``.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
 from typing import Any, Final, TypeAlias
 
 import msgpack
@@ -42,13 +40,11 @@ __all__ = [
     "Position",
     "Summary",
     "SummaryError",
+    "checked",
     "fold",
-    "format_time_ms",
-    "from_json",
+    "mapping",
     "merge",
     "pack",
-    "parse_time_ms",
-    "to_json",
     "unpack",
 ]
 
@@ -69,7 +65,6 @@ _MIN_INT: Final = -(2**63)
 _MAX_INT: Final = 2**63 - 1
 _MIN_MS: Final = -62_135_596_800_000  # 0001-01-01T00:00:00Z
 _MAX_MS: Final = 253_402_300_799_999  # 9999-12-31T23:59:59.999Z
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 Position: TypeAlias = tuple[int | None, int, int]
 """When and where a line is: epoch ms (None without a time), source id, byte offset."""
@@ -231,15 +226,15 @@ def _parts(data: bytes | bytearray | memoryview) -> Iterable[Summary]:
     unpacker.feed(data)
     try:
         while unpacker.tell() < size:
-            yield _checked(unpacker.unpack())
+            yield checked(unpacker.unpack())
     except SummaryError:
         raise
     except (msgpack.UnpackException, ValueError, RecursionError, TypeError) as error:
         raise SummaryError(f"not a packed summary: {error or type(error).__name__}") from error
 
 
-def _checked(parts: Any) -> Summary:
-    """Turn what msgpack read into a Summary, believing nothing."""
+def checked(parts: Any) -> Summary:
+    """Turn what msgpack or JSON gave into a Summary, believing nothing. Raises SummaryError."""
     if type(parts) is not tuple or not 1 <= len(parts) <= 7:
         raise SummaryError("a packed summary is an array of one to seven parts")
     count, first, last, levels, events, tags, numbers = parts + (None,) * (7 - len(parts))
@@ -249,8 +244,8 @@ def _checked(parts: Any) -> Summary:
         _position(last),
         _counts(levels, "levels"),
         _events(events),
-        {_name(name): _counts(values, "a tag") for name, values in _map(tags, "tags").items()},
-        {_name(name): _number(value) for name, value in _map(numbers, "numbers").items()},
+        {_name(name): _counts(values, "a tag") for name, values in mapping(tags, "tags").items()},
+        {_name(name): _number(value) for name, value in mapping(numbers, "numbers").items()},
     )
 
 
@@ -271,7 +266,8 @@ def _position(value: Any) -> Position | None:
     return ms, _count(source), _count(offset)
 
 
-def _map(value: Any, what: str) -> dict[Any, Any]:
+def mapping(value: Any, what: str) -> dict[Any, Any]:
+    """Return a part that has to be a map, an empty one where it was left out."""
     if value is None:
         return {}
     if type(value) is not dict:
@@ -286,11 +282,11 @@ def _name(value: Any) -> str:
 
 
 def _counts(value: Any, what: str) -> dict[str, int]:
-    return {_name(name): _count(n) for name, n in _map(value, what).items()}
+    return {_name(name): _count(n) for name, n in mapping(value, what).items()}
 
 
 def _events(value: Any) -> dict[int, int]:
-    return {_count(event): _count(n) for event, n in _map(value, "events").items()}
+    return {_count(event): _count(n) for event, n in mapping(value, "events").items()}
 
 
 def _number(value: Any) -> tuple[int, int, int, int]:
@@ -301,118 +297,3 @@ def _number(value: Any) -> tuple[int, int, int, int]:
     ):
         raise SummaryError("a number is [n, sum, min, max], signed 64-bit integers")
     return _count(value[0]), value[1], value[2], value[3]
-
-
-# -------------------------------------------------------------------------------------- as JSON
-
-
-def to_json(summary: Summary) -> dict[str, Any]:
-    r"""Return the summary as people and other programs read it, ready for ``json.dumps``.
-
-    Empty maps are left out; times are ISO-8601 in UTC; ids are 16 hexadecimal digits; bytes that
-    are not UTF-8 appear as ``\\xNN``.
-    """
-    shown: dict[str, Any] = {
-        "count": summary.count,
-        "first": _shown_time(summary.first),
-        "last": _shown_time(summary.last),
-    }
-    if summary.levels:
-        shown["levels"] = _shown_counts(summary.levels)
-    if summary.events:
-        shown["events"] = {
-            OTHER if event == OTHER_EVENT else f"{event:016x}": n
-            for event, n in sorted(summary.events.items())
-        }
-    if summary.tags:
-        shown["tags"] = {
-            _shown(name): _shown_counts(values) for name, values in sorted(summary.tags.items())
-        }
-    if summary.numbers:
-        shown["numbers"] = {
-            _shown(name): dict(zip(("n", "sum", "min", "max"), value, strict=True))
-            for name, value in sorted(summary.numbers.items())
-        }
-    for name, position in (("first_line", summary.first), ("last_line", summary.last)):
-        if position is not None and (position[0] is None or position[1:] != NO_LINE):
-            shown[name] = [f"{position[1]:016x}", position[2]]
-    return shown
-
-
-def from_json(text: str | bytes | Mapping[str, Any]) -> Summary:
-    """Read what ``to_json`` shows, as text or as the parsed object. Raises SummaryError."""
-    try:
-        shown = text if isinstance(text, Mapping) else json.loads(text)
-        if not isinstance(shown, Mapping):
-            raise SummaryError("a summary is a JSON object")
-        unknown = set(shown) - _JSON_FIELDS
-        if unknown:
-            raise SummaryError(f"unknown field {min(unknown)!r}")
-        events = {
-            OTHER_EVENT if event == OTHER else int(event, 16): n
-            for event, n in _map_of(shown, "events").items()
-        }
-        numbers = {
-            name: tuple(value[part] for part in ("n", "sum", "min", "max"))
-            for name, value in _map_of(shown, "numbers").items()
-        }
-        parts = (
-            shown.get("count", 0),
-            _read_position(shown, "first"),
-            _read_position(shown, "last"),
-            _map_of(shown, "levels"),
-            events,
-            _map_of(shown, "tags"),
-            numbers,
-        )
-        return _checked(parts)
-    except SummaryError:
-        raise
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        raise SummaryError(f"not a summary as JSON: {error!r}") from error
-
-
-_JSON_FIELDS: Final = frozenset(
-    ["count", "first", "last", "levels", "events", "tags", "numbers", "first_line", "last_line"]
-)
-
-
-def format_time_ms(ms: int) -> str:
-    """Return epoch milliseconds as ISO-8601 in UTC, with milliseconds only when there are any."""
-    moment = _EPOCH + timedelta(milliseconds=ms)
-    text = moment.strftime("%Y-%m-%dT%H:%M:%S")
-    text = text.rjust(19, "0")  # strftime does not pad the year everywhere
-    return f"{text}.{ms % 1000:03d}Z" if ms % 1000 else f"{text}Z"
-
-
-def parse_time_ms(text: str) -> int:
-    """Return ISO-8601 text as epoch milliseconds; without a zone it is UTC. Raises ValueError."""
-    moment = datetime.fromisoformat(text)
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=UTC)
-    return (moment - _EPOCH) // timedelta(milliseconds=1)
-
-
-def _shown_time(position: Position | None) -> str | None:
-    return None if position is None or position[0] is None else format_time_ms(position[0])
-
-
-def _shown(name: str) -> str:
-    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-
-
-def _shown_counts(counts: Mapping[str, int]) -> dict[str, int]:
-    return {_shown(name): n for name, n in sorted(counts.items())}
-
-
-def _map_of(shown: Mapping[str, Any], name: str) -> dict[str, Any]:
-    return _map(shown.get(name), name)
-
-
-def _read_position(shown: Mapping[str, Any], name: str) -> Position | None:
-    time, line = shown.get(name), shown.get(f"{name}_line")
-    if time is None and line is None:
-        return None
-    ms = None if time is None else parse_time_ms(time)
-    source, offset = NO_LINE if line is None else (int(line[0], 16), line[1])
-    return ms, source, offset

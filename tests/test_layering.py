@@ -13,7 +13,13 @@ import pytest
 from tests.support import ROOT
 
 PACKAGES = ("parser", "kvserver", "kvclient")
-GROUND_FLOOR = ("parser.groups", "parser.stdio", "parser.summary")
+GROUND_FLOOR = (
+    "parser.groups",
+    "parser.isotime",
+    "parser.stdio",
+    "parser.summary",
+    "parser.summaryjson",
+)
 TOP_FLOOR = ("kvclient/cli/", "kvclient/__main__.py")
 MODULES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
 MAX_LINES = 450
@@ -79,10 +85,11 @@ def test_imports_point_down_only() -> None:
     assert not wrong
 
 
-def test_the_ground_floor_imports_nothing_of_the_project() -> None:
+def test_the_ground_floor_imports_nothing_of_the_project_but_itself() -> None:
     for module in GROUND_FLOOR:
         path = ROOT / f"{module.replace('.', '/')}.py"
-        assert not [name for _, name in imports(path) if below(name, *PACKAGES)]
+        imported = [name for _, name in imports(path) if below(name, *PACKAGES)]
+        assert not [name for name in imported if not below(name, *GROUND_FLOOR)]
 
 
 def test_nothing_reads_data_that_could_run() -> None:

@@ -85,7 +85,7 @@ def _template(text: str) -> Any:
 def _last(summary: dict[str, Any]) -> str:
     last = summary.get("last") or "no time"
     if summary.get("first") and summary.get("last"):
-        from parser.summary import parse_time_ms
+        from parser.isotime import parse_time_ms
 
         took_ms = parse_time_ms(summary["last"]) - parse_time_ms(summary["first"])
         if took_ms > 0:

@@ -52,7 +52,7 @@ def moment_ms(text: str, now_s: float) -> int:
         return round(float(text) * 1000)
     if re.fullmatch(r"\d{12,14}", text, re.ASCII):
         return int(text)
-    from parser.summary import parse_time_ms
+    from parser.isotime import parse_time_ms
 
     try:
         return parse_time_ms(text)

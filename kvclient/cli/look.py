@@ -261,7 +261,7 @@ def rate_of(summary: dict[str, Any]) -> float:
     """Return events a second from the first to the last; 0 when they span no time."""
     if not summary.get("first") or not summary.get("last"):
         return 0.0
-    from parser.summary import parse_time_ms
+    from parser.isotime import parse_time_ms
 
     span_ms = parse_time_ms(summary["last"]) - parse_time_ms(summary["first"])
     return float(summary["count"] * 1000 / span_ms) if span_ms > 0 else 0.0

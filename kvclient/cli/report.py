@@ -60,7 +60,7 @@ def gather(client: Client, title: str, keys: int, *, where: str) -> PageData:
     """Ask the server for everything that is on the page."""
     from kvclient.cli.templates import fetch_templates
     from kvclient.page import PageData
-    from parser.summary import format_time_ms
+    from parser.isotime import format_time_ms
 
     found = fetch_templates(client)
     events = sum(one.count for one in found)
@@ -127,7 +127,7 @@ def _ranked(counts: Iterable[tuple[str, int]]) -> Sequence[tuple[str, int]]:
 
 def _timeline(client: Client) -> Timeline:
     from kvclient.page import Timeline
-    from parser.summary import format_time_ms
+    from parser.isotime import format_time_ms
 
     told = _named(client.execute("FIND", "TIMELINE", BUCKETS))
     levels = {shown(name): row for name, row in _named(told["levels"]).items()}
@@ -140,7 +140,7 @@ def _timeline(client: Client) -> Timeline:
 
 def _template(one: Any, events: int) -> TemplateRow:
     from kvclient.page import TemplateRow
-    from parser.summary import format_time_ms
+    from parser.isotime import format_time_ms
 
     def moment(position: Sequence[Any] | None) -> str:
         return "" if position is None or position[0] is None else format_time_ms(position[0])

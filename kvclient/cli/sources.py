@@ -57,7 +57,7 @@ def _share(info: SourceInfo) -> str:
 
 
 def _time(ms: int) -> str:
-    from parser.summary import format_time_ms
+    from parser.isotime import format_time_ms
 
     return format_time_ms(ms // 1000 * 1000) if ms else ""
 

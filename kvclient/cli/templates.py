@@ -150,7 +150,7 @@ def _when(position: Any) -> tuple[int, int]:
 
 
 def _time(position: Any) -> str | None:
-    from parser.summary import format_time_ms
+    from parser.isotime import format_time_ms
 
     return None if position is None or position[0] is None else format_time_ms(position[0])
 

@@ -35,7 +35,7 @@ from kvserver.query import SORTS, Found, Query, find
 from kvserver.session import Session
 from kvserver.timeline import MAX_BUCKETS, timeline
 from kvserver.values import SummaryValue
-from parser.summary import to_json
+from parser.summaryjson import to_json
 
 TABLE: Final = CommandTable("summary")
 

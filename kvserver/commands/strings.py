@@ -18,7 +18,7 @@ from kvserver.numbers import INT64_MAX, INT64_MIN, parse_int
 from kvserver.resp import BULK_HEADS
 from kvserver.session import Session
 from kvserver.values import SummaryValue, Value
-from parser.summary import to_json
+from parser.summaryjson import to_json
 
 TABLE: Final = CommandTable("string")
 

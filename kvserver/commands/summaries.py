@@ -10,7 +10,8 @@ from kvserver.errors import CommandError
 from kvserver.ledger import SourceState
 from kvserver.longstring import STRINGS
 from kvserver.session import Session
-from parser.summary import Position, SummaryError, from_json, pack, unpack
+from parser.summary import Position, SummaryError, pack, unpack
+from parser.summaryjson import from_json
 
 TABLE: Final = CommandTable("summary")
 

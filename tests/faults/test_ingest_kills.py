@@ -22,7 +22,7 @@ import pytest
 
 from kvclient.client import Client
 from parser.fingerprint import source_id
-from parser.summary import from_json
+from parser.summaryjson import from_json
 from parser.synthetic import generate
 from tests import hdfs_oracle
 from tests.support import ROOT, ServerProcess, start_server

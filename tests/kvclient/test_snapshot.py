@@ -18,7 +18,8 @@ from kvclient import snapshot
 from kvclient.errors import SnapshotError
 from kvclient.files import whole_file
 from kvclient.snapshot import Deadline, Entry, entry_lines, read_snapshot
-from parser.summary import Summary, pack, to_json, unpack
+from parser.summary import Summary, pack, unpack
+from parser.summaryjson import to_json
 from tests.support import ROOT
 
 SUMMARY = Summary(

@@ -12,7 +12,7 @@ from parser.format import make_format
 from parser.formats import BUILTIN, format_named
 from parser.formatsfile import load_formats_file
 from parser.interpreter import Interpreter
-from parser.summary import format_time_ms, parse_time_ms
+from parser.isotime import format_time_ms, parse_time_ms
 from tests.support import real_log
 
 REAL_LOGS = {

@@ -3,26 +3,16 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import msgpack
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from parser.summary import (
-    OTHER,
-    OTHER_EVENT,
-    Summary,
-    SummaryError,
-    fold,
-    format_time_ms,
-    from_json,
-    merge,
-    pack,
-    parse_time_ms,
-    to_json,
-    unpack,
-)
+from parser.isotime import format_time_ms, parse_time_ms
+from parser.summary import OTHER, OTHER_EVENT, Summary, SummaryError, fold, merge, pack, unpack
+from parser.summaryjson import from_json, to_json
 
 names = st.sampled_from(["INFO", "WARN", "a", "b", "c", "d", "e", "\udcff", OTHER])
 counts = st.integers(0, 2**40)
@@ -149,6 +139,24 @@ def test_json_shows_what_the_design_says() -> None:
         '"first_line": ["00000000000000ab", 17], "last_line": ["00000000000000ab", 99]}'
     )
     assert from_json(json.dumps(to_json(summary))) == summary
+
+
+@given(summaries)
+def test_what_is_shown_is_read_back(a: Summary) -> None:
+    assert from_json(json.dumps(to_json(a))) == Summary(
+        a.count,
+        a.first,
+        a.last,
+        readable(a.levels),
+        a.events,
+        {name: readable(values) for name, values in readable(a.tags).items()},
+        readable(a.numbers),
+    )
+
+
+def readable(named: dict[str, Any]) -> dict[str, Any]:
+    """The same under names as they are shown."""
+    return {name.replace("\udcff", r"\xff"): value for name, value in named.items()}
 
 
 def test_times_without_lines_are_shown_without_lines() -> None:

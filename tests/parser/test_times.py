@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from parser.errors import TimeFormatError
-from parser.summary import format_time_ms, parse_time_ms
+from parser.isotime import format_time_ms, parse_time_ms
 from parser.times import Clock, ZoneTable, compile_time, guess_time, zone_named
 
 MARCH = parse_time_ms("2024-03-01T12:00:00Z")

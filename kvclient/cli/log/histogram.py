@@ -67,7 +67,7 @@ def histogram(settings: Settings, /, path: str, *, rows: int, **options: Any) ->
 
 
 def _print_json(timeline: Timeline, rows: int, untimed: int) -> None:
-    from parser.summary import format_time_ms
+    from parser.isotime import format_time_ms
 
     width, buckets = timeline.rows(rows)
     echo_json(
@@ -90,7 +90,7 @@ def _draw(timeline: Timeline, rows: int, untimed: int) -> None:
     from rich.text import Text
 
     from kvclient.cli._console import Screen
-    from parser.summary import format_time_ms
+    from parser.isotime import format_time_ms
 
     width, buckets = timeline.rows(rows)
     console = Screen(highlight=False)

@@ -102,7 +102,7 @@ def _lines(events: Iterator[Event | Rejected], found: Templates) -> Iterator[byt
 @lru_cache(maxsize=64)
 def _time(ms: int) -> str:
     """Format a time; many events share one."""
-    from parser.summary import format_time_ms
+    from parser.isotime import format_time_ms
 
     return format_time_ms(ms)
 

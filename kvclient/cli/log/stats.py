@@ -44,7 +44,7 @@ def stats(settings: Settings, /, paths: tuple[str, ...], *, top: int, **options:
 
 
 def _figures(census: Census, top: int) -> dict[str, Any]:
-    from parser.summary import format_time_ms
+    from parser.isotime import format_time_ms
     from parser.templates import templates
 
     def moment(ms: int | None) -> str | None:

@@ -140,7 +140,7 @@ def _books(report: Report) -> str:
 
 
 def _draw(rows: Rows, report: Report) -> None:
-    from parser.summary import to_json
+    from parser.summaryjson import to_json
 
     drawn = []
     for key, summary in islice(rows, SHOWN_ROWS):
@@ -162,7 +162,7 @@ def _draw(rows: Rows, report: Report) -> None:
 
 
 def _json(key: bytes, summary: Summary) -> dict[str, Any]:
-    from parser.summary import to_json
+    from parser.summaryjson import to_json
 
     return {"key": key.decode("utf-8", "backslashreplace"), **to_json(summary)}
 
