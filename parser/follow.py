@@ -22,7 +22,6 @@ unless the copy is followed too: then they are read from the copy.
 
 from __future__ import annotations
 
-import os
 import signal
 from collections.abc import Callable, Sequence
 from contextlib import closing
@@ -34,7 +33,6 @@ import trio
 from parser.consumer import BATCH, Consumer, Found, OnCommit
 from parser.discovery import Discovery, Inode, Seen
 from parser.errors import UnreadableError, reason_of
-from parser.fingerprint import SourceInfo
 from parser.followed import FollowedFile
 from parser.groups import unwrapped
 from parser.messages import Message, count_piece
@@ -46,6 +44,7 @@ from parser.recipe import Recipe
 from parser.report import Report
 from parser.sink import Sink, SinkGone
 from parser.source import Input, Problem
+from parser.tails import Tails
 from parser.work import Work
 
 if TYPE_CHECKING:
@@ -67,7 +66,6 @@ BACKLOG_BYTES: Final = 16 << 20
 GRACE_S: Final = 5.0
 """How long a follower that is told to stop waits for what it sent."""
 
-_SPARE_DESCRIPTORS: Final = 64
 _MAX_PROBLEMS: Final = 1000
 
 
@@ -86,8 +84,7 @@ class Follower:
     engine_of: Callable[[Recipe], Engine] = Recipe.engine
 
     def __post_init__(self) -> None:
-        self._tails: dict[Inode, FollowedFile] = {}
-        self._infos: dict[int, SourceInfo] = {}
+        self._tails = Tails()
         self._discovery = Discovery(self.patterns, self._tell)
         self._told: set[Problem] = set()
         self._pending = 0
@@ -105,7 +102,6 @@ class Follower:
         )
         self._stale = False
         self._retries = self.sink.retries
-        self._max_open = _descriptors() - _SPARE_DESCRIPTORS
 
     # ---------------------------------------------------------------------------------- one look
 
@@ -116,13 +112,13 @@ class Follower:
         """
         now = self.clock_s()
         seen = self._discovery.look_around()
-        self._notice_names(seen, now)
+        self._tails.notice_names(seen, now)
         # Those first that are known: what is learnt of them tells what the others are.
-        more = await self._read_on(list(self._tails.items()), now)
+        more = await self._read_on(list(self._tails.files.items()), now)
         if self._stopping:
             return False
         met = await self._meet(seen, now)
-        more |= await self._read_on([(inode, self._tails[inode]) for inode in met], now)
+        more |= await self._read_on([(inode, self._tails.files[inode]) for inode in met], now)
         if self.sink.retries != self._retries:
             # the sink was away: it may have come back without what it had not on disk yet
             self._retries, self._stale = self.sink.retries, True
@@ -134,7 +130,7 @@ class Follower:
     async def _read_on(self, tails: Sequence[tuple[Inode, FollowedFile]], now: float) -> bool:
         """Read what files have beyond what is counted; return whether more is waiting."""
         more = False
-        self._pending = sum(tail.held for tail in self._tails.values())
+        self._pending = self._tails.held
         for inode, tail in tails:
             if self._stopping:
                 return False
@@ -142,7 +138,7 @@ class Follower:
                 more |= await self._advance(inode, tail, now)
             except UnreadableError as error:  # the others go on; it is met again
                 self._tell(Problem(tail.planned.input.path, reason_of(error)))
-                self._drop(inode, tail)
+                self._tails.drop(inode)
         return more
 
     def stop(self) -> None:
@@ -158,32 +154,18 @@ class Follower:
 
     def close(self) -> None:
         """Close every file."""
-        for tail in self._tails.values():
-            tail.file.close()
-        self._tails.clear()
+        self._tails.close()
 
     def _tell(self, problem: Problem) -> None:
         if problem not in self._told and len(self._told) < 10_000:
             self._told.add(problem)
             self.report.problems.append(problem)
 
-    def _notice_names(self, seen: Seen, now: float) -> None:
-        """Note which followed files lost their name, or got another one."""
-        for inode, tail in self._tails.items():
-            tail.here = inode in seen
-            path = seen[inode][0] if tail.here else ""
-            if path == tail.planned.input.path:
-                continue
-            tail.lost_s = tail.lost_s or now  # rotated: writers turn to the new file
-            if tail.here:
-                tail.planned.input = replace(tail.planned.input, path=path)
-                tail.info.path = os.path.abspath(path)  # noqa: PTH100 - may hold stray bytes
-
     # -------------------------------------------------------------------------------- new files
 
     async def _meet(self, seen: Seen, now: float) -> list[Inode]:
         """Find out what the files are that were not there before; return those to follow."""
-        inputs, files = self._discovery.new_files(seen, self._tails, now, self._has_room)
+        inputs, files = self._discovery.new_files(seen, self._tails.files, now, self._make_room)
         if not inputs:
             return []
         met: list[Inode] = []
@@ -194,12 +176,12 @@ class Follower:
             for one in planned:
                 one.live = True
                 one.seen_ms = self.clock_ms()
-                self._share(one)
+                self._tails.share(one)
                 inode = one.input.inode or (0, 0)
                 if one.input.kind == "plain" and tuple(one.content.inode or ()) == inode:
                     tail = FollowedFile(files.pop(inode), one, grown_s=now, begin=one.content.begin)
                     tail.detected_bytes = one.content.size or 0
-                    self._tails[inode] = tail
+                    self._tails.files[inode] = tail
                     met.append(inode)
         finally:
             for file in files.values():
@@ -221,40 +203,20 @@ class Follower:
             else:
                 self._discovery.put_off(found.inode, self.clock_s())
 
-    def _share(self, one: Planned) -> None:
-        """Let files of one source share what is known of it."""
-        held = self._infos.get(one.info.id)
-        if held is None:
-            self._infos[one.info.id] = one.info
-            return
-        held.ranges = one.info.ranges
-        held.marks.update(one.info.marks)
-        if len(one.info.begin) > len(held.begin):
-            held.begin = one.info.begin
-        held.path, held.inode = one.info.path, one.info.inode
-        one.info = held
-
     def _is_big(self, one: Planned) -> bool:
         if one.input.kind != "plain":
             return True
         gaps = missing(one.info.ranges, 0, one.content.size or 0)
         return sum(end - start for start, end in gaps) > BACKLOG_BYTES
 
-    def _has_room(self, opened: int) -> bool:
-        """Tell whether one more file may be open; closes another one if it must."""
-        return len(self._tails) + opened < self._max_open or self._close_idlest()
-
-    def _close_idlest(self) -> bool:
-        """Close the file that has not grown for longest, if one has nothing that waits.
-
-        It is met again when it is written to.
-        """
-        idle = [item for item in self._tails.items() if item[1].size and not item[1].held]
-        if not idle:
+    def _make_room(self, opened: int) -> bool:
+        """Tell whether one more file may be open; closes an idle one if it must."""
+        if self._tails.has_room(opened):
+            return True
+        idlest = self._tails.drop_idlest()
+        if idlest is None:
             return False
-        inode, tail = min(idle, key=lambda item: item[1].grown_s)
-        self._drop(inode, tail)
-        self._discovery.put_to_sleep(inode, tail.state)
+        self._discovery.put_to_sleep(*idlest)  # it is met again when it is written to
         return True
 
     async def _run_pipeline(self, planned: Sequence[Planned]) -> None:
@@ -294,7 +256,7 @@ class Follower:
             return False
         tail.tried = (state, quiet, final)
         if not tail.is_still(size, self._consumer.describe_again):
-            self._drop(inode, tail)
+            self._tails.drop(inode)
             return True
         tail.state = state
         tail.detect_again(self.recipe_of)
@@ -304,7 +266,7 @@ class Follower:
             whole = stop == end and (end < size or final)
             counted = await self._read(tail, start, stop, size, quiet=quiet, to_the_end=whole)
             if counted is None:
-                self._drop(inode, tail)
+                self._tails.drop(inode)
                 return True
             tail.held = counted < end
             if stop < end and counted > start:  # more is waiting behind it
@@ -313,15 +275,8 @@ class Follower:
         if final:
             tail.lost_s = None
             if not tail.here:
-                self._drop(inode, tail)
+                self._tails.drop(inode)
         return False
-
-    def _drop(self, inode: Inode, tail: FollowedFile) -> None:
-        """Stop following; a file that has a name is met again as what it is now."""
-        tail.file.close()
-        del self._tails[inode]
-        if not any(other.info is tail.info for other in self._tails.values()):
-            self._infos.pop(tail.info.id, None)
 
     async def _read(
         self, tail: FollowedFile, start: int, stop: int, size: int, *, quiet: bool, to_the_end: bool
@@ -361,32 +316,15 @@ class Follower:
         self._stale = False
         known = {info.id: info.ranges for info in await self.sink.sources()}
         lost = False
-        for info in self._infos.values():
+        for info in self._tails.sources:
             ranges = known.get(info.id, [])
             lost |= any(missing(ranges, start, end) for start, end in info.ranges)
             info.ranges = ranges
             self._consumer.describe_again(info.id)
         if lost:  # nobody knows from which file it came
             self._discovery.read_again()
-        for tail in self._tails.values():
+        for tail in self._tails.files.values():
             tail.tried = None
-
-
-def _descriptors() -> int:
-    """Return how many files may be open, after asking for as many as possible."""
-    try:
-        import resource
-    except ImportError:
-        return 256
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = min(hard, 65_536) if hard != resource.RLIM_INFINITY else 65_536
-    if soft < wanted:
-        try:
-            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-        except (OSError, ValueError):
-            return soft
-        return wanted
-    return soft
 
 
 async def follow(follower: Follower, *, poll_s: float = POLL_S) -> bool:

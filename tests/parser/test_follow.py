@@ -164,7 +164,7 @@ async def test_a_rotated_file_that_is_deleted_is_read_to_its_end(tmp_path: Path)
         await at.look()
     assert at.count() == 20
     await at.settle()
-    assert not at.follower._tails
+    assert not at.follower._tails.files
     at.follower.close()
 
 
@@ -193,13 +193,13 @@ async def test_a_truncated_log_that_is_as_long_as_before_is_looked_at_again(
     log = tmp_path / "app.log"
     log.write_bytes(lines(1000, 1100))
     at = Following(tmp_path)
-    at.follower._max_open = 2
+    at.follower._tails.max_open = 2
     await at.settle()
     for n in range(others):
         (tmp_path / f"other.{n}").write_bytes(lines(0, 10, block=2 + n))
     await at.settle()
     was = log.stat()
-    assert (was.st_ino in {inode for _, inode in at.follower._tails}) is (not others)
+    assert (was.st_ino in {inode for _, inode in at.follower._tails.files}) is (not others)
     shutil.copy(log, tmp_path / "app.log.1")
     os.truncate(log, 0)
     with log.open("ab") as writer:
@@ -533,13 +533,13 @@ async def test_a_compressed_file_that_is_cut_off_is_read_again_only_when_it_chan
 
 async def test_more_files_than_may_be_open_are_followed_all_the_same(tmp_path: Path) -> None:
     at = Following(tmp_path)
-    at.follower._max_open = 3
+    at.follower._tails.max_open = 3
     for n in range(8):
         (tmp_path / f"{n}.log").write_bytes(lines(0, 5, block=n + 1))
     for _ in range(4):
         await at.look()
     assert [at.count(n + 1) for n in range(8)] == [5] * 8
-    assert len(at.follower._tails) <= 3
+    assert len(at.follower._tails.files) <= 3
     for n in range(8):
         with (tmp_path / f"{n}.log").open("ab") as file:
             file.write(lines(5, 9, block=n + 1))
