@@ -246,7 +246,7 @@ def _child(pid: int) -> int | None:
     for task in Path(f"/proc/{pid}/task").glob("*/children"):
         with contextlib.suppress(OSError):
             for child in map(int, task.read_text().split()):
-                if b"kvserver.journal.compaction" in Path(f"/proc/{child}/cmdline").read_bytes():
+                if b"kvserver.journal.compactor" in Path(f"/proc/{child}/cmdline").read_bytes():
                     return child
     return None
 

@@ -47,6 +47,6 @@ Choices, where more than one would do:
 Rooms: `fs` the disk behind an interface; `directory` one server a directory; `record` the codec;
 `segment` one file, read; `manifest` the list of files, `listing` that of an open journal; `replay`
 all files, read; `recovery` the way in; `writer` the way out; `service` the sync policy, beside the
-reactor; `partition`, `compaction` and `manager` keep it short; `check`, `repair` and `backup` are
-for people.
+reactor; `base`, `partition`, `compaction`, `compactor` and `manager` keep it short; `check`,
+`repair` and `backup` are for people.
 """

@@ -1,4 +1,4 @@
-"""From closed files to one base: a function of files, run by a process of its own.
+"""From closed files to one base: a function of files, run by a process of its own (``compactor``).
 
 `compact` reads a base and the closed segments behind it and writes the base that replaces them.
 It holds a few of the `partition` parts of the keys in memory at a time, as many as its budget
@@ -11,47 +11,25 @@ expired key goes when the server has said so in the journal.
 The new file is written under a temporary name, synced, renamed, and the directory synced. Only
 then may anybody name it in a manifest. A crash in between leaves a stray file that the next start
 removes.
-
-As a process (``python -m kvserver.journal.compaction``) it gets its plan as one JSON line on
-stdin, answers with one on stdout, gives way to everybody else (lowest priority), and ends when its
-parent does. It is started by exec, never by fork, so it cannot inherit the lock.
 """
 
 from __future__ import annotations
 
 import contextlib
 import gc
-import json
-import os
-import sys
-import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict
-from itertools import islice
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from zlib_ng.zlib_ng import crc32
-
-from kvserver.errors import DamageError, JournalError
+from kvserver.errors import DamageError
 from kvserver.journal import manifest as manifests
-from kvserver.journal.fs import File, FileSystem, RealFileSystem
+from kvserver.journal.base import BaseWriter
+from kvserver.journal.fs import FileSystem
 from kvserver.journal.manifest import Entry
 from kvserver.journal.partition import PARTS, PartMemory, buckets_for, distribute
-from kvserver.journal.record import (
-    BAD_EFFECT,
-    Effect,
-    Footer,
-    encode_footer,
-    encode_header,
-    new_packer,
-    seed_of,
-)
+from kvserver.journal.record import BAD_EFFECT, Effect
 from kvserver.journal.segment import SegmentReader, read_footer
 from kvserver.journal.staging import StagedReader
-
-if TYPE_CHECKING:
-    from kvserver.keyspace import Keyspace
+from kvserver.keyspace import Keyspace
 
 BUDGET_BYTES = 32 << 20
 """Memory for the keys of one pass, at least; the constant beside the tenth of the data."""
@@ -64,66 +42,6 @@ MOST_TRUST = 8
 """How many times fewer bytes than thought a part may be taken for, after a look at others."""
 COLLECT_BYTES = 1 << 20
 """Below that, a walk over everything costs more than what it frees."""
-RECORD_BYTES = 1 << 18
-FIRST_EFFECTS = 64
-MAX_EFFECTS = 4096
-NICENESS = 10
-"""A tenth of a core when all cores are wanted, so that it comes to an end even then."""
-SYNC_BYTES = 8 << 20
-"""The base is synced in steps of this size: one big sync at its end would make the server's own
-syncs wait behind it."""
-
-
-class BaseWriter:
-    """Writes a base part by part."""
-
-    def __init__(self, file: File, file_id: int):
-        self._file = file
-        self._seed = seed_of(file_id)
-        self._pack = new_packer().pack
-        self._unsynced = 0
-        self.size = 0
-        self.records = 0
-        self.chain = 0
-        self.partitions: list[tuple[int, int]] = []
-
-    def write_part(self, effects: Iterator[Effect]) -> None:
-        """Write all effects of the next part, in records of about `RECORD_BYTES`."""
-        start, before = self.size, self.records
-        count = FIRST_EFFECTS
-        while chunk := list(islice(effects, count)):
-            body = self._pack(gather(chunk))
-            self.records += 1
-            header = encode_header(body, self.records, self._seed)
-            self.chain = crc32(header, self.chain)
-            self._write(header + body)
-            average = len(body) // len(chunk) + 1
-            count = max(1, min(MAX_EFFECTS, RECORD_BYTES // average))
-        self.partitions.append((start, self.records - before))
-
-    def finish(self, last: int) -> None:
-        """Write the footer and sync."""
-        footer = Footer(self.records, last, self.chain, self.partitions)
-        self._write(encode_footer(footer, self.records + 1, self._seed))
-        self._file.sync()
-
-    def _write(self, data: bytes) -> None:
-        manifests.write_all(self._file, data)
-        self.size += len(data)
-        self._unsynced += len(data)
-        if self._unsynced >= SYNC_BYTES:
-            self._file.sync()
-            self._unsynced = 0
-
-
-def gather(effects: Sequence[Effect]) -> list[Effect]:
-    """Write plain sets of different keys as one ``mst``: half the work for who reads it."""
-    plain = [effect for effect in effects if len(effect) == 3 and effect[0] == "set"]
-    if len(plain) < 2:
-        return list(effects)
-    _, keys, values = zip(*plain, strict=True)
-    rest = [effect for effect in effects if len(effect) != 3 or effect[0] != "set"]
-    return [("mst", keys, values), *rest]
 
 
 def compact(
@@ -176,8 +94,6 @@ def _write_parts(
     budget_bytes: int,
     max_patterns: int,
 ) -> None:
-    from kvserver.keyspace import Keyspace  # not needed by those who only check or repair
-
     base = entries[0] if entries[0].is_base else None
     segments = entries[1:] if base else entries
     index = _read_index(fs, base) if base else []
@@ -206,7 +122,7 @@ def _write_parts(
             apply(memory.wanted(effects))
 
         for entry in segments:
-            read_closed(fs, entry, apply_wanted)
+            _read_closed(fs, entry, apply_wanted)
         held = sum(map(held_bytes, spaces.values())) // len(parts)
         part_bytes = max(held, part_bytes // MOST_TRUST, 1)
         for part in parts:
@@ -276,7 +192,7 @@ def _read_parts(
         file.close()
 
 
-def read_closed(fs: FileSystem, entry: Entry, apply: Callable[[list[list[Any]]], Any]) -> None:
+def _read_closed(fs: FileSystem, entry: Entry, apply: Callable[[list[list[Any]]], Any]) -> None:
     """Hand on all records of a closed file, and make sure that it is what the manifest says."""
     file = fs.open(entry.name)
     try:
@@ -305,71 +221,3 @@ def _applied(
             path = str(fs.path / entry.name)
             raise DamageError(path, record.offset, str(error), record.sequence) from error
         yield
-
-
-def main() -> int:
-    """Run one compaction as the plan on stdin says; exit status 1 and one line when it fails."""
-    stdin = sys.stdin.buffer
-    plan_line = stdin.readline()
-    if not plan_line:
-        return 1
-    _give_way()
-    _end_with_parent(stdin)
-    task = json.loads(plan_line)
-    try:
-        entry = compact(
-            RealFileSystem(Path(task["directory"])),
-            [Entry(**fields) for fields in task["entries"]],
-            task["name"],
-            budget_bytes=task["budget_bytes"],
-            max_patterns=task["max_patterns"],
-        )
-    except JournalError as error:
-        sys.stderr.write(f"{error}\n")
-        return 1
-    except OSError as error:
-        sys.stderr.write(f"{error.strerror or error} ({task['name']})\n")
-        return 1
-    except MemoryError:
-        sys.stderr.write("out of memory\n")
-        return 1
-    sys.stdout.write(json.dumps(asdict(entry)) + "\n")
-    sys.stdout.flush()
-    return 0
-
-
-def task_line(
-    directory: Path, entries: Sequence[Entry], name: str, budget_bytes: int, max_patterns: int
-) -> bytes:
-    """Return what `main` reads."""
-    task = {
-        "directory": str(directory.absolute()),
-        "entries": [asdict(entry) for entry in entries],
-        "name": name,
-        "budget_bytes": budget_bytes,
-        "max_patterns": max_patterns,
-    }
-    return (json.dumps(task) + "\n").encode()
-
-
-def _give_way() -> None:
-    with contextlib.suppress(OSError):
-        os.nice(NICENESS)
-    with contextlib.suppress(OSError, AttributeError):  # Linux: never take a core from who wakes up
-        os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
-
-
-def _end_with_parent(stdin: Any) -> None:
-    """The parent never closes our stdin; when it ends, the system does."""
-
-    def watch() -> None:
-        with contextlib.suppress(OSError):
-            while os.read(stdin.fileno(), 1):
-                pass
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
-
-
-if __name__ == "__main__":
-    sys.exit(main())

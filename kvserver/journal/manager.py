@@ -31,7 +31,8 @@ import trio
 
 from kvserver.errors import CommandError, JournalError
 from kvserver.journal import manifest as manifests
-from kvserver.journal.compaction import BUDGET_BYTES, task_line
+from kvserver.journal.compaction import BUDGET_BYTES
+from kvserver.journal.compactor import task_line
 from kvserver.journal.manifest import Entry
 from kvserver.journal.service import JournalService
 from kvserver.journal.writer import Journal
@@ -58,7 +59,7 @@ class CompactionManager:
         max_patterns: int = 10_000,
         budget_bytes: int = BUDGET_BYTES,
         first_backoff_s: float = FIRST_BACKOFF_S,
-        command: Sequence[str] = (sys.executable, "-m", "kvserver.journal.compaction"),
+        command: Sequence[str] = (sys.executable, "-m", "kvserver.journal.compactor"),
         now_s: Callable[[], float] = time.monotonic,
         live_bytes: Callable[[], int] = lambda: 0,
         on_success: Callable[[], None] = lambda: None,

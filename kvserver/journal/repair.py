@@ -22,7 +22,7 @@ from typing import Any
 
 from kvserver.errors import DirectoryError, JournalError, RecordError
 from kvserver.journal import manifest as manifests
-from kvserver.journal.compaction import BaseWriter
+from kvserver.journal.base import BaseWriter
 from kvserver.journal.fs import File, FileSystem
 from kvserver.journal.manifest import MANIFEST, NAME, Entry, Manifest
 from kvserver.journal.partition import PARTS, buckets_for, distribute

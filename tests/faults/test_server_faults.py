@@ -341,7 +341,7 @@ def child_of(pid: int) -> int | None:
             children += (task / "children").read_text().split()
     for child in map(int, children):
         with contextlib.suppress(OSError):
-            if b"kvserver.journal.compaction" in Path(f"/proc/{child}/cmdline").read_bytes():
+            if b"kvserver.journal.compactor" in Path(f"/proc/{child}/cmdline").read_bytes():
                 return child
     return None
 

@@ -23,7 +23,8 @@ from kvserver.errors import (
     RecordError,
 )
 from kvserver.journal import compaction
-from kvserver.journal.compaction import compact, next_parts, task_line
+from kvserver.journal.compaction import compact, next_parts
+from kvserver.journal.compactor import task_line
 from kvserver.journal.fs import RealFileSystem
 from kvserver.journal.manager import CompactionManager
 from kvserver.journal.partition import PARTS, PartMemory, buckets_for, distribute
@@ -200,7 +201,7 @@ def test_a_damaged_base_is_not_compacted_into_a_sound_one() -> None:
     compact(disk, [base], journal.listing.new_base_name(), budget_bytes=1000)
 
 
-COMPACTING = "from kvserver.journal.compaction import main; main()"
+COMPACTING = "from kvserver.journal.compactor import main; main()"
 LOADING = """
 import sys
 from pathlib import Path
@@ -316,7 +317,7 @@ async def test_failures_back_off_twice_as_long_each_time_and_a_success_forgets_t
             assert not manager.due()
             clock.now_s += 1
         assert manager.statistics()["compaction_failures"] == 3
-        manager._command = (sys.executable, "-m", "kvserver.journal.compaction")
+        manager._command = (sys.executable, "-m", "kvserver.journal.compactor")
         assert await manager.compact_once()
         nursery.cancel_scope.cancel()
     assert manager.statistics()["compaction_failures"] == 0
@@ -392,7 +393,7 @@ def test_a_second_request_is_refused_while_one_runs(tmp_path: Path) -> None:
 
 def test_the_child_without_a_plan_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     result = subprocess.run(
-        [sys.executable, "-m", "kvserver.journal.compaction"],
+        [sys.executable, "-m", "kvserver.journal.compactor"],
         stdin=subprocess.DEVNULL,
         capture_output=True,
         check=False,
