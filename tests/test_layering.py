@@ -22,7 +22,7 @@ GROUND_FLOOR = (
 )
 TOP_FLOOR = ("kvclient/cli/", "kvclient/__main__.py")
 MODULES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
-MAX_LINES = 450
+MAX_LINES = 410
 
 UNSAFE_MODULES = {"pickle", "cPickle", "marshal", "shelve", "dill", "cloudpickle", "jsonpickle"}
 UNSAFE_NAMES = {"eval", "exec"}
