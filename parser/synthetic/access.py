@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
 from random import Random
 from typing import Final
 
-from parser.synthetic.seconds import MONTHS, START, Seconds, busyness, weighted
+from parser.synthetic.seconds import MONTHS, Seconds, batches, weighted
 
 __all__ = ["access_log"]
 
@@ -32,12 +31,7 @@ def access_log(random: Random) -> Seconds:
     ]
     agents = [b' "%b" "%b"' % (source, agent) for source in _REFERRERS for agent in _AGENTS]
     count = len(agents)
-    ready = 0.0
-    for second, load in enumerate(busyness(random)):
-        ready += 30 * load
-        batch = int(ready)
-        ready -= batch
-        now = START + timedelta(seconds=second)
+    for now, batch in batches(random, per_s=30):
         stamp = f"{now:%d}/{MONTHS[now.month - 1]}/{now:%Y:%H:%M:%S} +0000".encode()
         yield [
             b"%b%b%b%d%b"

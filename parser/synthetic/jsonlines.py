@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-from datetime import timedelta
 from random import Random
 from typing import Final
 
-from parser.synthetic.seconds import START, Seconds, busyness, weighted
+from parser.synthetic.seconds import Seconds, batches, weighted
 
 __all__ = ["json_log"]
 
@@ -37,14 +36,8 @@ def json_log(random: Random) -> Seconds:
     pick = weighted(random, [weight for weight, *_ in _JSON])
     services = [b"web", b"api", b"billing", b"search"]
     recent = [bits(48) for _ in range(256)]
-    ready = 0.0
-    for second, load in enumerate(busyness(random)):
-        ready += 40 * load
-        batch = int(ready)
-        ready -= batch
-        stamp = (
-            (START + timedelta(seconds=second)).strftime('{"time": "%Y-%m-%dT%H:%M:%S.').encode()
-        )
+    for now, batch in batches(random, per_s=40):
+        stamp = now.strftime('{"time": "%Y-%m-%dT%H:%M:%S.').encode()
         told: list[bytes] = []
         for index in range(batch):
             number = bits(32)

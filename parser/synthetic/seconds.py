@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from itertools import accumulate
 from random import Random
 from typing import Final, TypeAlias
 
-__all__ = ["MONTHS", "START", "Seconds", "busyness", "weighted"]
+__all__ = ["MONTHS", "START", "Seconds", "batches", "busyness", "weighted"]
 
 START: Final = datetime(2008, 11, 9, 20, 35, 18, tzinfo=UTC)
 
@@ -42,6 +42,16 @@ def busyness(random: Random) -> Iterator[float]:
                 aim *= 2.5
         level += (aim - level) / 25
         yield level
+
+
+def batches(random: Random, per_s: float) -> Iterator[tuple[datetime, int]]:
+    """Yield one second after the other, and how many lines it has: ``per_s`` where it is calm."""
+    ready = 0.0
+    for second, load in enumerate(busyness(random)):
+        ready += per_s * load
+        batch = int(ready)
+        ready -= batch
+        yield START + timedelta(seconds=second), batch
 
 
 def weighted(random: Random, weights: list[float]) -> Callable[[], int]:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
 from random import Random
 from typing import Final
 
-from parser.synthetic.seconds import MONTHS, START, Seconds, busyness, weighted
+from parser.synthetic.seconds import MONTHS, Seconds, batches, weighted
 
 __all__ = ["system_log"]
 
@@ -38,12 +37,7 @@ def system_log(random: Random) -> Seconds:
     addresses = [b"%d.%d.%d.%d" % (bits(7) + 60, bits(8), bits(8), bits(8)) for _ in range(1500)]
     said = [line.split(b" ", 1) for line in _SYSLOG.splitlines()]
     pick = weighted(random, [float(weight) for weight, _ in said])
-    ready = 0.0
-    for second, load in enumerate(busyness(random)):
-        ready += 6 * load
-        batch = int(ready)
-        ready -= batch
-        now = START + timedelta(seconds=second)
+    for now, batch in batches(random, per_s=6):
         stamp = f"{MONTHS[now.month - 1]} {now.day:2d} {now:%H:%M:%S} ".encode()
         told = []
         for _ in range(batch):
