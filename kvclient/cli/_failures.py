@@ -18,7 +18,7 @@ from kvclient.errors import AuthFailed, ConnectionFailed, KvError, ProtocolError
 from kvclient.text import shown
 from parser.stdio import forget_stdout
 
-__all__ = ["Failure", "fail", "translated_errors"]
+__all__ = ["Failure", "fail", "reason_of", "translated_errors"]
 
 
 class Failure(click.ClickException):
@@ -53,7 +53,7 @@ def translated_errors() -> Iterator[None]:
         hint = "give it as redis://:PASSWORD@host:port or in KVCLI_PASSWORD"
         raise Failure(f"the server wants a password ({error.message}); {hint}") from error
     except ServerLoading as error:
-        raise Failure("the server was just started and reads its data; ask again soon") from error
+        raise Failure(f"{reason_of(error)}; ask again soon") from error
     except ProtocolError as error:
         raise Failure(f"what answers there does not speak Redis's protocol: {error}") from error
     except KvError as error:
@@ -66,6 +66,13 @@ def translated_errors() -> Iterator[None]:
         if own is None:
             raise
         raise Failure(own) from error
+
+
+def reason_of(error: KvError) -> str:
+    """Return why a server does not answer, for people."""
+    if isinstance(error, ServerLoading):
+        return "the server was just started and reads its data"
+    return str(error)
 
 
 def _own_error(error: Exception) -> str | None:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from kvclient.cli._completion import key_names
+from kvclient.cli._failures import reason_of
 from kvclient.cli._output import echo_json
 from kvclient.cli._settings import Settings, open_client, pass_settings
 from kvclient.cli._values import duration
@@ -227,7 +228,7 @@ def _live(look: Callable[[], tuple[RenderableType, bool]], every_s: float, *, sc
                 view, last = look()
                 live.update(view, refresh=True)
             except (ConnectionFailed, ConnectionLost, ServerLoading, TimedOut) as error:
-                note = Text(f"{error}; asking again", style="red")
+                note = Text(f"{reason_of(error)}; asking again", style="red")
                 live.update(Group(note, view), refresh=True)
 
 

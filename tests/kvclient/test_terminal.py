@@ -242,7 +242,7 @@ def test_a_live_screen_waits_for_a_server_that_reads_its_data(tmp_path: Path) ->
         kvcli(server, tmp_path, "watch", "k", "--every", "50ms", "--count", "2") as seen,
     ):
         seen.wait_for("before")
-        seen.wait_for("LOADING .*; asking again")
+        seen.wait_for("reads its data; asking again")
         seen.wait_for("after")
         assert seen.ended() == 0
 
@@ -267,7 +267,7 @@ def test_events_are_not_shown_without_their_text_because_the_server_reads_its_da
         kvcli(server, tmp_path, "watch", "k", "--every", "50ms", "--count", "2") as seen,
     ):
         seen.wait_for("before")
-        seen.wait_for("LOADING .*; asking again")
+        seen.wait_for("reads its data; asking again")
         seen.wait_for("Sent <\\*> B")
         assert seen.ended() == 0
 
