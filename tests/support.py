@@ -71,6 +71,7 @@ def start_server(data_dir: Path, *options: str, env: dict[str, str] | None = Non
         if ready:
             _drain(process)
             return ServerProcess(process, ready[1], int(ready[2]))
+    process.stderr.close()
     process.wait(timeout=30)
     raise AssertionError(f"the server did not start: {''.join(said)}")
 
